@@ -1,0 +1,15 @@
+//! Layer 1: the vocabulary of what is kept. Pure data and pure functions; nothing here touches a disk or a server.
+//!
+//! - [`object_key`]: names of objects in a repository
+//! - [`manifest`]: the signed record of one backup
+//! - [`digest`]: SHA-256 by parts of 16 MiB
+//! - [`signing`]: keys derived from passphrases, and signed JSON documents
+//! - [`identity`]: who writes a chain, and which repository this is
+//! - [`statistics`]: what a database held when it was backed up
+
+pub mod digest;
+pub mod identity;
+pub mod manifest;
+pub mod object_key;
+pub mod signing;
+pub mod statistics;

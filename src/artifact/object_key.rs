@@ -1,0 +1,147 @@
+//! Names of objects in a repository, as requirement A1 lays them out.
+
+use crate::base::ids::{BackupId, TargetName};
+use crate::base::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Longest key, in bytes; S3 allows no more.
+pub const KEY_MAX: usize = 1024;
+/// The manifest's ending.
+pub const MANIFEST_SUFFIX: &str = ".meta.json";
+
+/// A key: `/`-separated segments out of `[A-Za-z0-9._=-]`, none of them empty, `.` or `..`, none hidden.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// Accepts a well-formed key.
+    pub fn new(key: impl Into<String>) -> Result<Self> {
+        let key = key.into();
+        let segment_good = |s: &str| {
+            !s.is_empty() && !s.starts_with('.') && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+        };
+        if key.len() > KEY_MAX || !key.split('/').all(segment_good) {
+            return Err(Error::new(Code::Usage, format!("{key:?} is not a valid object key")));
+        }
+        Ok(ObjectKey(key))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part after the last `/`.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ObjectKey {
+    type Error = Error;
+    fn try_from(key: String) -> Result<Self> {
+        ObjectKey::new(key)
+    }
+}
+
+impl From<ObjectKey> for String {
+    fn from(key: ObjectKey) -> String {
+        key.0
+    }
+}
+
+/// `environment=ENV/`: everything of one environment is below it.
+pub fn environment_prefix(environment: &str) -> String {
+    format!("environment={environment}/")
+}
+
+/// `environment=…/year=…/month=…/day=…/TARGET-STAMP`, to which an ending is added.
+fn backup_stem(environment: &str, id: &BackupId) -> String {
+    let day = id.stamp.timestamp().strftime("year=%Y/month=%m/day=%d").to_string();
+    format!("{}{day}/{}-{}", environment_prefix(environment), id.target, id.stamp)
+}
+
+/// The key of a backup's object: `extension` without its leading dot, for example `dump.enc`.
+pub fn backup_object(environment: &str, id: &BackupId, extension: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}.{extension}", backup_stem(environment, id)))
+}
+
+/// The key of a backup's manifest.
+pub fn backup_manifest(environment: &str, id: &BackupId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{MANIFEST_SUFFIX}", backup_stem(environment, id)))
+}
+
+/// `environment=…/log/TARGET/`: log batches, and who owns them.
+pub fn log_prefix(environment: &str, target: &TargetName) -> String {
+    format!("{}log/{target}/", environment_prefix(environment))
+}
+
+/// Where it is recorded who writes a target's chain.
+pub fn owner(environment: &str, target: &TargetName) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}owner.json", log_prefix(environment, target)))
+}
+
+/// The repository's own record.
+pub fn repository() -> ObjectKey {
+    ObjectKey("repository.json".to_owned())
+}
+
+/// An older passphrase, encrypted under the newest.
+pub fn escrowed_key(key_id: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("keys/{key_id}.enc"))
+}
+
+/// The ending that the filters add to `extension`: `tar` with zstd and encryption is `tar.zst.enc`.
+pub fn filtered_extension(extension: &str, compression: Option<&str>, encrypted: bool) -> String {
+    let compression = match compression {
+        Some("zstd") => ".zst",
+        Some("gzip") => ".gz",
+        _ => "",
+    };
+    format!("{extension}{compression}{}", if encrypted { ".enc" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // req: A1
+    #[test]
+    fn keys_can_be_pruned_and_queried_by_path() {
+        let id: BackupId = "graph-20261120T023000Z-dump".parse().expect("id");
+        assert_eq!(
+            backup_object("prod", &id, "dump.enc").expect("key").as_str(),
+            "environment=prod/year=2026/month=11/day=20/graph-20261120T023000Z.dump.enc"
+        );
+        assert_eq!(
+            backup_manifest("prod", &id).expect("key").as_str(),
+            "environment=prod/year=2026/month=11/day=20/graph-20261120T023000Z.meta.json"
+        );
+        assert_eq!(filtered_extension("base.tar", Some("zstd"), true), "base.tar.zst.enc");
+    }
+
+    #[test]
+    fn keys_that_could_escape_are_refused() {
+        for bad in ["", "/", "a//b", "../x", "a/..", "a/./b", "a b", "a/\0", ".hidden", "a\nb", "ü", "a/"] {
+            assert!(ObjectKey::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_accepted_key_has_a_dot_segment(text in "[a./=]{0,12}") {
+            if let Ok(key) = ObjectKey::new(text) {
+                prop_assert!(key.as_str().split('/').all(|s| !s.is_empty() && !s.starts_with('.')));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Files that are whole or not there: temporary name, fsync, rename, fsync of the directory.
+//!
+//! A failed fsync is never retried: the kernel may have dropped the pages it could not write, and a second call
+//! would report success over lost data. The file is discarded and the error passed on.
+
+use super::{Error, Result};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Every temporary file of ours starts with this, so that it can be swept after a crash.
+pub const TEMPORARY_PREFIX: &str = ".nba-tmp-";
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A name beside `path` that no other process or thread uses.
+pub fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!("{TEMPORARY_PREFIX}{}-{count}-{name}", std::process::id()))
+}
+
+/// Writes `content` to `path` with mode `mode`, durable when it returns; an older file is replaced at once or stays.
+pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let temporary = temporary_beside(path);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if let Err(cause) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::io("writing", path, cause));
+    }
+    sync_parent(path)
+}
+
+/// Makes directory entries durable: creations, renames and removals inside `directory`.
+pub fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|handle| handle.sync_all())
+        .map_err(|cause| Error::io("flushing the directory", directory, cause))
+}
+
+/// [`sync_directory`] of the directory that holds `path`.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}
+
+/// Removes a file durably; one that is not there is fine.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(Error::io("removing", path, cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_content_stays_until_the_new_is_whole() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("x");
+        write(&path, b"one", 0o600).expect("first");
+        write(&path, b"two", 0o600).expect("second");
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(directory.path().join("x")).expect("mkdir");
+        fs::write(directory.path().join("x/y"), b"").expect("file");
+        assert!(write(&directory.path().join("x"), b"one", 0o600).is_err());
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+}

@@ -1,0 +1,86 @@
+//! Advisory locks on files (`flock`), held for the life of a value and gone with the process, however it ends.
+
+use super::{Code, Error, Result};
+use fs2::FileExt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A held lock.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl FileLock {
+    /// Takes the lock for this process alone, or says at once who has it.
+    pub fn exclusive(path: &Path, what: &str) -> Result<Self> {
+        let mut file = open(path)?;
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => {
+                // Only for the message that the next comer gets; the lock itself is the kernel's.
+                let _ = file.set_len(0).and_then(|()| file.rewind());
+                let _ = writeln!(file, "{}", std::process::id());
+                Ok(FileLock { _file: file, path: path.to_owned() })
+            }
+            Err(cause) => Err(refused(&mut file, path, what, cause)),
+        }
+    }
+
+    /// Takes the lock together with others that share it.
+    pub fn shared(path: &Path, what: &str) -> Result<Self> {
+        let mut file = open(path)?;
+        match FileExt::try_lock_shared(&file) {
+            Ok(()) => Ok(FileLock { _file: file, path: path.to_owned() }),
+            Err(cause) => Err(refused(&mut file, path, what, cause)),
+        }
+    }
+
+    /// The locked file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|cause| Error::io("opening the lock", path, cause))
+}
+
+fn refused(file: &mut File, path: &Path, what: &str, cause: std::io::Error) -> Error {
+    if cause.kind() != fs2::lock_contended_error().kind() {
+        return Error::io("locking", path, cause);
+    }
+    let mut holder = String::new();
+    let _ = file.take(32).read_to_string(&mut holder);
+    let holder = match holder.trim() {
+        "" => "another process".to_owned(),
+        pid => format!("process {pid}"),
+    };
+    Error::new(Code::Busy, format!("{what} is in use by {holder} (lock {})", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_cannot_hold_it_and_sharing_is_possible() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("lock");
+        let first = FileLock::exclusive(&path, "the lane").expect("first");
+        assert_eq!(FileLock::exclusive(&path, "the lane").map(|_| ()).map_err(|e| e.code()), Err(Code::Busy));
+        drop(first);
+        let _one = FileLock::shared(&path, "the lane").expect("shared");
+        let _two = FileLock::shared(&path, "the lane").expect("shared");
+        assert!(FileLock::exclusive(&path, "the lane").is_err());
+    }
+}

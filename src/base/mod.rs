@@ -1,0 +1,27 @@
+//! Layer 0: what every other layer stands on, and which stands on nothing of ours.
+//!
+//! - [`error`]: the registry of error codes, and the one error type that crosses layers
+//! - [`ids`]: validated names (targets, backups, jobs) so that no raw string travels
+//! - [`clock`]: the only place that reads the wall clock
+//! - [`task`]: cancellation, progress and events of one piece of work
+//! - [`process`]: the only place that starts programs
+//! - [`atomic_file`]: temporary name, fsync, rename, fsync of the directory
+//! - [`secret`]: bytes that are wiped, never printed, and loaded only from files nobody else can read
+//! - [`lock`]: advisory locks on files, held for the life of a value
+//! - [`retry`]: bounded, jittered delays between tries
+//! - [`space`]: free space of the filesystem below a path
+//! - [`bytes`]: sizes as people read them
+
+pub mod atomic_file;
+pub mod bytes;
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod lock;
+pub mod process;
+pub mod retry;
+pub mod secret;
+pub mod space;
+pub mod task;
+
+pub use error::{Code, Coded, Error, Result};

@@ -1,0 +1,67 @@
+//! The seam between the agent and a place that keeps objects: a directory, a bucket, memory.
+//!
+//! What every store promises, and the conformance suite checks on each of them:
+//! - an object is there whole or not at all, under its key, whatever is killed when;
+//! - `commit` returns after the bytes, the name and the directory that holds it are durable;
+//! - a key is never given a second content behind anybody's back ([`Commit::IfAbsent`]);
+//! - listing is in the order of keys and shows no unfinished object.
+
+use crate::artifact::object_key::ObjectKey;
+use crate::base::Result;
+use crate::base::space::Space;
+use jiff::Timestamp;
+use std::io::{Read, Write};
+use std::ops::Range;
+
+/// What a store knows of an object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Stored bytes.
+    pub size: u64,
+    /// The store's own time of its last change.
+    pub modified: Timestamp,
+}
+
+/// What becomes of an object that already has the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// It stays, and the commit fails with `OBJECT_CONFLICT`, also when both would be equal: the caller compares.
+    IfAbsent,
+    /// It is replaced at once; only for the few small documents that change (`owner.json`, `RECOVER.txt`).
+    Replace,
+}
+
+/// An object being written. Dropping it without [`ObjectWriter::commit`] abandons it and leaves nothing behind.
+pub trait ObjectWriter: Write + Send {
+    /// Makes the object durable and visible.
+    fn commit(self: Box<Self>, how: Commit) -> Result<ObjectInfo>;
+}
+
+/// A place that keeps objects.
+pub trait Store: Send + Sync {
+    /// The place as a person names it: a path or a URL.
+    fn location(&self) -> String;
+
+    /// Begins to write an object.
+    fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWriter>>;
+
+    /// Reads an object, or a range of its bytes. `OBJECT_NOT_FOUND` if it is not there.
+    fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Box<dyn Read + Send>>;
+
+    /// What is known of an object; `None` if it is not there.
+    fn stat(&self, key: &ObjectKey) -> Result<Option<ObjectInfo>>;
+
+    /// Shows every object whose key begins with `prefix`, in the order of keys.
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectInfo) -> Result<()>) -> Result<()>;
+
+    /// Removes an object durably; `false` if it was not there.
+    fn delete(&self, key: &ObjectKey) -> Result<bool>;
+
+    /// The filesystem's space; `None` where there is no such limit.
+    fn space(&self) -> Result<Option<Space>>;
+
+    /// Removes what writers of this host that no longer live have left unfinished; returns their names.
+    fn sweep(&self) -> Result<Vec<String>>;
+}
