@@ -164,12 +164,12 @@ plain_tools_backup() {
 
 pgbackrest_do() {
     as_account pgbackrest --stanza=bench --repo1-path="$scratch/pgbackrest" --repo1-cipher-type=aes-256-cbc \
-        --repo1-retention-full=9 --pg1-path="$data" --pg1-socket-path="$sockets" --pg1-port="$port" --pg1-user=bench \
+        --pg1-path="$data" --pg1-socket-path="$sockets" --pg1-port="$port" --pg1-user=bench \
         --log-path="$scratch/pgbackrest" --lock-path="$scratch/pgbackrest/lock" --log-level-console=warn "$@"
 }
 
 pgbackrest_backup() {
-    pgbackrest_do backup --type=full --start-fast --process-max=2 --compress-type=zst --compress-level=3 --no-archive-check
+    pgbackrest_do backup --type=full --repo1-retention-full=9 --start-fast --process-max=2 --compress-type=zst --compress-level=3 --no-archive-check
 }
 
 bench_postgresql() {
