@@ -1,1 +1,8 @@
-fn main() {}
+//! The client.
+
+use neo4j_backup_agent::cli::program;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    program::client(&|_| unimplemented!())
+}
