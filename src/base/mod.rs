@@ -11,10 +11,13 @@
 //! - [`retry`]: bounded, jittered delays between tries
 //! - [`space`]: free space of the filesystem below a path
 //! - [`bytes`]: sizes as people read them
+//! - [`tar_stream`], [`untar`]: tar archives read strictly, and unpacked below one directory only
+//! - [`durable_tree`]: owner, private modes and fsync for a whole directory tree
 
 pub mod atomic_file;
 pub mod bytes;
 pub mod clock;
+pub mod durable_tree;
 pub mod error;
 pub mod ids;
 pub mod lock;
@@ -22,6 +25,8 @@ pub mod process;
 pub mod retry;
 pub mod secret;
 pub mod space;
+pub mod tar_stream;
 pub mod task;
+pub mod untar;
 
 pub use error::{Code, Coded, Error, Result};

@@ -1,0 +1,389 @@
+//! Unpacks a tar archive below a directory, and nowhere else.
+//!
+//! Every directory on the way is opened from its parent's descriptor without following links, every file is created
+//! exclusively: neither the archive nor another process that plants a link meanwhile can lead a write elsewhere. Modes
+//! are 0600 and 0700 whatever the archive says; owners are the caller's matter, and so is making the tree durable
+//! ([`super::durable_tree`]).
+
+use super::tar_stream::{Member, MemberKind, Members, TarStream, hostile};
+use super::{Code, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Bytes read at once by [`unpack`].
+const READ_SIZE: usize = 256 << 10;
+
+/// What an archive may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of file data in all.
+    pub bytes: u64,
+    /// Most members.
+    pub members: u64,
+}
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Regular files.
+    pub files: u64,
+    /// Directories that the archive names.
+    pub directories: u64,
+    /// Bytes of file data.
+    pub bytes: u64,
+}
+
+/// Unpacks all of `reader` below `directory`, which exists.
+///
+/// Errors: `HOSTILE_ARCHIVE` for links, devices, names that lead out, duplicates and whatever exceeds `limits`;
+/// `BACKUP_CORRUPTED` for an archive that is cut or damaged; `BACKUP_NO_SPACE` and `IO_FAILED`.
+pub fn unpack(reader: &mut dyn Read, directory: &Path, limits: Limits) -> Result<Unpacked> {
+    let mut unpacker = Unpacker::new(directory, limits)?;
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return unpacker.finish(),
+            Ok(count) => unpacker.push(&buffer[..count])?,
+            Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(Error::from_io("unpacking an archive into", directory, cause)),
+        }
+    }
+}
+
+/// [`unpack`] for an archive that is written to it.
+pub struct Unpacker {
+    stream: TarStream<Tree>,
+    directory: PathBuf,
+}
+
+impl Unpacker {
+    /// Unpacks below `directory`, which exists.
+    pub fn new(directory: &Path, limits: Limits) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(directory, flags, Mode::empty())
+            .map_err(|cause| Error::io("opening the directory", directory, cause.into()))?;
+        let tree = Tree {
+            root,
+            shown: directory.to_owned(),
+            limits,
+            seen: 0,
+            done: Unpacked::default(),
+            directories: HashSet::new(),
+            parent: None,
+            file: None,
+        };
+        Ok(Unpacker { stream: TarStream::new(tree), directory: directory.to_owned() })
+    }
+
+    /// More of the archive.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.push(bytes).map_err(|cause| cause.context(format!("unpacking into {}", self.directory.display())))
+    }
+
+    /// The archive has ended; error `BACKUP_CORRUPTED` if that was too early.
+    pub fn finish(self) -> Result<Unpacked> {
+        let tree = self
+            .stream
+            .finish()
+            .map_err(|cause| cause.context(format!("unpacking into {}", self.directory.display())))?;
+        Ok(tree.done)
+    }
+}
+
+impl Write for Unpacker {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.push(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The directory that is being filled.
+struct Tree {
+    root: OwnedFd,
+    shown: PathBuf,
+    limits: Limits,
+    seen: u64,
+    done: Unpacked,
+    /// Directories the archive named, so that a second naming is noticed.
+    directories: HashSet<PathBuf>,
+    /// The directory of the last member, open: archives list a directory's files one after the other.
+    parent: Option<(PathBuf, OwnedFd)>,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Tree {
+    fn fail(&self, doing: &str, path: &Path, cause: Errno) -> Error {
+        match cause {
+            Errno::EEXIST => hostile(format!("{} comes twice", path.display())),
+            Errno::ELOOP | Errno::ENOTDIR => {
+                hostile(format!("{} lies below something that is no directory", path.display()))
+            }
+            Errno::ENAMETOOLONG => hostile(format!("the name of {} is too long", path.display())),
+            other => Error::io(doing, &self.shown.join(path), other.into()),
+        }
+    }
+
+    /// Opens `path` from the root, component by component, making what is missing.
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fail = |cause| self.fail("opening the directory", path, cause);
+        let mut handle = self.root.try_clone().map_err(|cause| Error::io("opening", &self.shown, cause))?;
+        for part in path.components() {
+            let part = Path::new(part.as_os_str());
+            handle = match openat(&handle, part, flags, Mode::empty()) {
+                Err(Errno::ENOENT) => {
+                    mkdirat(&handle, part, Mode::S_IRWXU).map_err(fail)?;
+                    openat(&handle, part, flags, Mode::empty()).map_err(fail)?
+                }
+                other => other.map_err(fail)?,
+            };
+        }
+        Ok(handle)
+    }
+
+    /// Makes `path`'s directory the open one.
+    fn enter(&mut self, path: &Path) -> Result<()> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if self.parent.as_ref().is_none_or(|(open, _)| open != parent) {
+            self.parent = Some((parent.to_owned(), self.open_directory(parent)?));
+        }
+        Ok(())
+    }
+
+    fn create_file(&mut self, member: &Member) -> Result<()> {
+        self.enter(&member.path)?;
+        let name = Path::new(member.path.file_name().unwrap_or_default());
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let Some((_, parent)) = &self.parent else {
+            return Err(Error::new(Code::Internal, "unpacking without an open directory"));
+        };
+        let handle = openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|cause| self.fail("creating", &member.path, cause))?;
+        self.file = Some((member.path.clone(), File::from(handle)));
+        self.done.files += 1;
+        Ok(())
+    }
+
+    fn create_directory(&mut self, member: &Member) -> Result<()> {
+        if !self.directories.insert(member.path.clone()) {
+            return Err(hostile(format!("the directory {} comes twice", member.path.display())));
+        }
+        // A file of that name is found out here: opening it as a directory fails.
+        self.open_directory(&member.path)?;
+        self.done.directories += 1;
+        Ok(())
+    }
+}
+
+impl Members for Tree {
+    fn begin(&mut self, member: &Member) -> Result<()> {
+        self.seen += 1;
+        if self.seen > self.limits.members {
+            return Err(hostile(format!("it has more than {} members", self.limits.members)));
+        }
+        if member.size > self.limits.bytes.saturating_sub(self.done.bytes) {
+            return Err(hostile(format!(
+                "{} would take it beyond the {} bytes it may hold",
+                member.path.display(),
+                self.limits.bytes
+            )));
+        }
+        self.done.bytes += member.size;
+        match member.kind {
+            MemberKind::File => self.create_file(member),
+            MemberKind::Directory => self.create_directory(member),
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.file {
+            Some((path, file)) => {
+                file.write_all(bytes).map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
+            }
+            None => Err(Error::new(Code::Internal, "unpacking data without an open file")),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.file = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::{EntryType, Header};
+
+    const ROOMY: Limits = Limits { bytes: 1 << 20, members: 100 };
+
+    fn header(kind: EntryType, size: u64) -> Header {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o4777);
+        header
+    }
+
+    /// A header whose name is written byte for byte: no builder would agree to most of these.
+    fn named(kind: EntryType, name: &[u8], data: &[u8]) -> Vec<u8> {
+        let mut header = header(kind, data.len() as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        sealed(header, data)
+    }
+
+    fn sealed(mut header: Header, data: &[u8]) -> Vec<u8> {
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    fn link(kind: EntryType, name: &[u8], target: &[u8]) -> Vec<u8> {
+        let mut header = header(kind, 0);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
+        sealed(header, b"")
+    }
+
+    fn file(name: &str) -> Vec<u8> {
+        named(EntryType::Regular, name.as_bytes(), b"x")
+    }
+
+    fn directory(name: &str) -> Vec<u8> {
+        named(EntryType::Directory, name.as_bytes(), b"")
+    }
+
+    fn archive(members: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = members.concat();
+        bytes.extend_from_slice(&[0; 1024]);
+        bytes
+    }
+
+    fn prefixed(prefix: &[u8], name: &[u8]) -> Vec<u8> {
+        let mut header = header(EntryType::Regular, 0);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        let bytes = header.as_mut_bytes();
+        bytes[345..345 + prefix.len()].copy_from_slice(prefix);
+        sealed(header, b"")
+    }
+
+    fn long_name(name: &[u8]) -> Vec<u8> {
+        [named(EntryType::GNULongName, b"././@LongLink", name), file("short")].concat()
+    }
+
+    fn hostile_archives() -> Vec<(&'static str, Vec<u8>)> {
+        use EntryType as T;
+        vec![
+            ("absolute file", archive(&[file("/tmp/escaped")])),
+            ("absolute directory", archive(&[directory("/tmp/escaped/")])),
+            ("double slash", archive(&[file("//tmp/escaped")])),
+            ("parent file", archive(&[file("../escaped")])),
+            ("parent directory", archive(&[directory("../escaped/")])),
+            ("parent itself", archive(&[directory("..")])),
+            ("parent in the middle", archive(&[file("a/../../escaped")])),
+            ("parent after a dot", archive(&[file("./../escaped")])),
+            ("parent at the end", archive(&[directory("a/..")])),
+            ("there and back", archive(&[file("a/../b")])),
+            ("parent in the prefix", archive(&[prefixed(b"..", b"escaped")])),
+            ("absolute prefix", archive(&[prefixed(b"/tmp", b"escaped")])),
+            ("parent in a long name", archive(&[long_name(b"../escaped\0")])),
+            ("absolute long name", archive(&[long_name(b"/tmp/escaped\0")])),
+            ("empty long name", archive(&[long_name(b"\0")])),
+            ("long name of nothing", archive(&[named(T::GNULongName, b"x", b""), file("short")])),
+            ("long name after a long name", archive(&[named(T::GNULongName, b"x", b"a\0"), long_name(b"b\0")])),
+            ("name too long to be one", archive(&[long_name(&[b'a'; 5000])])),
+            ("component too long", archive(&[long_name(&[b'a'; 300])])),
+            ("symbolic link", archive(&[link(T::Symlink, b"l", b"/etc/passwd")])),
+            ("symbolic link inside", archive(&[link(T::Symlink, b"l", b"a"), file("l/x")])),
+            ("symbolic link to the parent", archive(&[link(T::Symlink, b"l", b".."), file("l/escaped")])),
+            ("hard link", archive(&[file("a"), link(T::Link, b"b", b"a")])),
+            ("hard link outside", archive(&[link(T::Link, b"b", b"/etc/passwd")])),
+            ("character device", archive(&[link(T::Char, b"null", b"")])),
+            ("block device", archive(&[link(T::Block, b"disk", b"")])),
+            ("fifo", archive(&[link(T::Fifo, b"pipe", b"")])),
+            ("continuous file", archive(&[named(T::Continuous, b"c", b"x")])),
+            ("sparse file", archive(&[named(T::GNUSparse, b"s", b"x")])),
+            ("long link", archive(&[named(T::GNULongLink, b"l", b"/etc/passwd\0"), file("a")])),
+            ("extended header", archive(&[named(T::XHeader, b"x", b"18 path=../escaped\n"), file("a")])),
+            ("global header", archive(&[named(T::XGlobalHeader, b"x", b"18 path=../escaped\n"), file("a")])),
+            ("unknown type", archive(&[named(T::new(b'Z'), b"z", b"x")])),
+            ("file twice", archive(&[file("a"), file("a")])),
+            ("file twice, spelt differently", archive(&[file("a"), file("./a")])),
+            ("directory twice", archive(&[directory("d/"), directory("d/")])),
+            ("file, then directory", archive(&[file("d"), directory("d/")])),
+            ("directory, then file", archive(&[directory("d/"), file("d")])),
+            ("file below a file", archive(&[file("d"), file("d/x")])),
+            ("no name", archive(&[named(T::Regular, b"", b"x")])),
+            ("the root as a file", archive(&[file("./")])),
+            ("file named like a directory", archive(&[file("a/")])),
+            ("directory with data", archive(&[named(T::Directory, b"d/", b"x")])),
+            ("more bytes than allowed", archive(&[named(T::Regular, b"big", &vec![1; (1 << 20) + 1])])),
+            (
+                "a size without end",
+                sealed(
+                    {
+                        let mut h = header(T::Regular, u64::MAX / 2);
+                        h.as_old_mut().name[0] = b'a';
+                        h
+                    },
+                    b"",
+                ),
+            ),
+            ("too many members", archive(&(0..200).map(|n| file(&format!("f{n}"))).collect::<Vec<_>>())),
+        ]
+    }
+
+    #[test]
+    fn hostile_archives_are_refused_and_nothing_escapes() {
+        let archives = hostile_archives();
+        assert!(archives.len() >= 40);
+        for (what, bytes) in archives {
+            let outer = tempfile::tempdir().expect("tempdir");
+            let inner = outer.path().join("inner");
+            std::fs::create_dir(&inner).expect("inner");
+            let error =
+                unpack(&mut bytes.as_slice(), &inner, ROOMY).err().unwrap_or_else(|| panic!("{what}: accepted"));
+            assert_eq!(error.code(), Code::HostileArchive, "{what}: {error}");
+            assert_eq!(std::fs::read_dir(outer.path()).expect("outer").count(), 1, "{what}: something escaped");
+            assert!(!Path::new("/tmp/escaped").exists(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let outer = tempfile::tempdir().expect("tempdir");
+        let (inner, elsewhere) = (outer.path().join("inner"), outer.path().join("elsewhere"));
+        std::fs::create_dir(&inner).expect("inner");
+        std::fs::create_dir(&elsewhere).expect("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, inner.join("d")).expect("link");
+        std::os::unix::fs::symlink(elsewhere.join("f"), inner.join("f")).expect("link");
+        for member in [file("d/x"), directory("d/"), file("f")] {
+            let error = unpack(&mut archive(&[member]).as_slice(), &inner, ROOMY).err().expect("refused");
+            assert_eq!(error.code(), Code::HostileArchive);
+        }
+        assert_eq!(std::fs::read_dir(&elsewhere).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn modes_are_private_whatever_the_archive_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().expect("tempdir");
+        let bytes = archive(&[directory("./"), directory("d/"), file("d/x"), file("implied/y")]);
+        let unpacked = unpack(&mut bytes.as_slice(), place.path(), ROOMY).expect("unpack");
+        assert_eq!(unpacked, Unpacked { files: 2, directories: 2, bytes: 2 });
+        let mode = |name: &str| place.path().join(name).metadata().expect("metadata").permissions().mode() & 0o7777;
+        assert_eq!([mode("d"), mode("d/x"), mode("implied")], [0o700, 0o600, 0o700]);
+    }
+}
