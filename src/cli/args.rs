@@ -153,6 +153,12 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Delete what retention lets go
+    Cleanup {
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Rebuild the ledger from the repositories
     Rescan,
     /// Make and list keys

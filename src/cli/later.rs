@@ -17,7 +17,6 @@ const COMMANDS: &[&str] = &[
     "recover",
     "transactions",
     "drill",
-    "cleanup",
     "undelete",
     "hold",
     "release",

@@ -1,6 +1,6 @@
 //! Commands that need no agent: keys, files, configuration, completions.
 
-use super::args::{Client, Command, Config, Crypt, Key, Style};
+use super::args::{Client, Command, Key};
 use super::exit;
 use super::output::{Output, print};
 use crate::base::{Code, Error, Result};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 const PASSPHRASE_BYTES: usize = 32;
 
 /// Carries out a command of this sort.
-pub fn run(command: &Command, style: &Style, config: &Path, output: &Output) -> Result<u8> {
+pub fn run(command: &Command, _config: &Path, _output: &Output) -> Result<u8> {
     match command {
         Command::Key(Key::New { output: file }) => new_key(file.as_deref())?,
         Command::Completions { shell } => completions(*shell)?,

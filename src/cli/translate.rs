@@ -22,6 +22,7 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         Command::Verify(args) => Request::Verify(verify(args)),
         Command::Check { target, .. } => Request::Check { target: target.clone() },
         Command::Delete { backup, dry_run } => Request::Delete { backup: backup.clone(), dry_run: *dry_run },
+        Command::Cleanup { dry_run } => Request::Cleanup { dry_run: *dry_run },
         Command::Rescan => Request::Rescan,
         Command::Key(super::args::Key::List) => Request::KeyList,
         Command::Follow { .. }

@@ -19,6 +19,7 @@ pub fn answer(answer: &Answer, output: &Output) -> String {
         Answer::Restore(report) => reports::restore(report, output),
         Answer::Verify(report) => reports::verify(report, output),
         Answer::Delete(report) => reports::delete(report),
+        Answer::Cleanup(report) => reports::cleanup(report),
         Answer::Rescan(report) => reports::rescan(report),
         Answer::Status { targets } => status::status(targets, output),
         Answer::List(list) => backups::list(list, output),

@@ -3,7 +3,7 @@
 use super::super::output::Output;
 use super::moment;
 use crate::base::bytes::human;
-use crate::operation::answer::{BackupReport, DeleteReport, RescanReport, RestoreReport, VerifyReport};
+use crate::operation::answer::{BackupReport, CleanupReport, DeleteReport, RescanReport, RestoreReport, VerifyReport};
 use std::fmt::Write as _;
 
 // req: B4 — version, what ran, sizes, checksum, id, duration.
@@ -96,6 +96,18 @@ pub(super) fn delete(report: &DeleteReport) -> String {
         return format!("dry run, nothing was deleted: {} has {objects}, {bytes}", report.backup);
     }
     format!("{} is deleted: {objects}, {bytes}", report.backup)
+}
+
+pub(super) fn cleanup(report: &CleanupReport) -> String {
+    let (count, bytes) = (moment::number_of(report.deleted.len() as u64, "backup"), human(report.bytes));
+    let mut text = match report.dry_run {
+        true => format!("dry run, nothing was deleted: {count}, {bytes} would go, {} would stay\n", report.kept),
+        false => format!("{count}, {bytes} deleted, {} kept\n", report.kept),
+    };
+    for id in &report.deleted {
+        let _ = writeln!(text, "  {id}");
+    }
+    text
 }
 
 pub(super) fn rescan(report: &RescanReport) -> String {
