@@ -2,4 +2,5 @@
 //! both are plain data, so that a call travels over D-Bus and in-process alike.
 
 pub mod answer;
+pub mod crypt;
 pub mod request;
