@@ -51,6 +51,8 @@ impl LazyKeyring {
 /// How long backups are kept, by count of days, weeks and months that have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
+    /// Everything younger than this many days.
+    pub days: Option<u32>,
     /// Newest backups of this many days.
     pub daily: u32,
     /// Newest backups of this many weeks.

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What retention says of a target's backups, given newest first. Backups not in the answer may go.
-pub fn keepers(backups: &[BackupRow], policy: RetentionPolicy) -> BTreeSet<BackupId> {
+pub fn keepers(backups: &[BackupRow], policy: RetentionPolicy, now: Timestamp) -> BTreeSet<BackupId> {
     let usable: Vec<_> = backups
         .iter()
         .filter(|row| matches!(row.state, BackupState::Complete | BackupState::Validated))
@@ -41,6 +41,8 @@ pub fn keepers(backups: &[BackupRow], policy: RetentionPolicy) -> BTreeSet<Backu
         (i64::from(week.year()), i64::from(week.week()))
     });
     keep_newest_of(policy.monthly, &|at| (i64::from(date(at).year()), i64::from(date(at).month())));
+    let young = SignedDuration::from_hours(24 * i64::from(policy.days.unwrap_or(0)));
+    kept.extend(usable.iter().filter(|row| now.duration_since(row.created_at) < young).map(|row| row.id.clone()));
     let verified: Vec<_> = usable.iter().filter(|row| row.state == BackupState::Validated).collect();
     if (verified.len() as u32) < policy.minimum_verified {
         // Too few are proven: nobody knows which of the others will be needed.
@@ -52,8 +54,8 @@ pub fn keepers(backups: &[BackupRow], policy: RetentionPolicy) -> BTreeSet<Backu
 }
 
 /// What may go: usable backups that are not kept. Damaged and missing ones are left for a person to look at.
-pub fn expired(backups: &[BackupRow], policy: RetentionPolicy) -> Vec<BackupId> {
-    let kept = keepers(backups, policy);
+pub fn expired(backups: &[BackupRow], policy: RetentionPolicy, now: Timestamp) -> Vec<BackupId> {
+    let kept = keepers(backups, policy, now);
     let usable = |row: &&BackupRow| matches!(row.state, BackupState::Complete | BackupState::Validated);
     backups.iter().filter(usable).filter(|row| !kept.contains(&row.id)).map(|row| row.id.clone()).collect()
 }
@@ -77,7 +79,7 @@ pub(crate) fn fill_expiry(context: &Context, rows: &mut [BackupRow]) {
 /// and lives that much longer.
 fn expiry_days(created: Timestamp, policy: RetentionPolicy) -> i64 {
     let date = created.to_zoned(TimeZone::UTC).date();
-    let mut days = i64::from(policy.daily);
+    let mut days = i64::from(policy.daily.max(policy.days.unwrap_or(0)));
     if date.weekday() == jiff::civil::Weekday::Sunday {
         days = days.max(7 * i64::from(policy.weekly));
     }
@@ -92,7 +94,7 @@ pub fn cleanup(context: &Context, dry_run: bool, task: &Task) -> Result<CleanupR
     let mut report = CleanupReport { dry_run, deleted: Vec::new(), kept: 0, bytes: 0 };
     for (name, target) in &context.targets {
         let rows = records::rows(context, Some(name))?;
-        let gone = expired(&rows, target.retention);
+        let gone = expired(&rows, target.retention, context.clock.now());
         report.kept += (rows.len() - gone.len()) as u64;
         // Oldest first: whatever interrupts this, what is left is the newest.
         for id in gone.iter().rev() {
@@ -128,13 +130,14 @@ mod tests {
         }
     }
 
-    const DAYS: RetentionPolicy = RetentionPolicy { daily: 7, weekly: 0, monthly: 0, minimum_verified: 2 };
+    const NOW: Timestamp = Timestamp::MAX;
+    const DAYS: RetentionPolicy = RetentionPolicy { days: None, daily: 7, weekly: 0, monthly: 0, minimum_verified: 2 };
 
     // req: B15
     #[test]
     fn of_ten_daily_backups_the_newest_seven_stay() {
         let rows: Vec<_> = (0..10).rev().map(|day| row(1_700_000_000 + day * 86_400, BackupState::Validated)).collect();
-        let gone = expired(&rows, DAYS);
+        let gone = expired(&rows, DAYS, NOW);
         assert_eq!(gone, rows[7..].iter().map(|row| row.id.clone()).collect::<Vec<_>>());
     }
 
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn nothing_goes_while_too_few_are_verified() {
         let rows: Vec<_> = (0..10).rev().map(|day| row(1_700_000_000 + day * 86_400, BackupState::Complete)).collect();
-        assert!(expired(&rows, DAYS).is_empty());
+        assert!(expired(&rows, DAYS, NOW).is_empty());
     }
 
     proptest! {
@@ -154,8 +157,8 @@ mod tests {
         ) {
             let state = |n: u8| [BackupState::Complete, BackupState::Validated, BackupState::Corrupted, BackupState::Missing][n as usize];
             let rows: Vec<_> = seconds.iter().rev().zip(states).map(|(second, n)| row(*second, state(n))).collect();
-            let policy = RetentionPolicy { daily, weekly, monthly, minimum_verified: minimum };
-            let gone = expired(&rows, policy);
+            let policy = RetentionPolicy { days: None, daily, weekly, monthly, minimum_verified: minimum };
+            let gone = expired(&rows, policy, NOW);
             let usable = |row: &&BackupRow| matches!(row.state, BackupState::Complete | BackupState::Validated);
             if let Some(newest) = rows.iter().find(usable) {
                 prop_assert!(!gone.contains(&newest.id));

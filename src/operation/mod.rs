@@ -5,6 +5,7 @@ pub mod answer;
 pub mod backup;
 pub mod check;
 pub mod context;
+pub mod crypt;
 pub mod preflight;
 pub(crate) mod debris;
 pub mod delete;
