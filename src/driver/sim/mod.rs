@@ -177,3 +177,6 @@ impl SimDriver {
         self.directory.display()
     }
 }
+
+#[cfg(test)]
+mod tests;
