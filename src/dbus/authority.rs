@@ -19,6 +19,8 @@ pub enum Action {
     Verify,
     /// Delete one.
     Delete,
+    /// Delete what retention lets go.
+    Cleanup,
     /// Rebuild the ledger.
     Rescan,
     /// End a job.
@@ -34,6 +36,7 @@ impl Action {
         Action::Restore,
         Action::Verify,
         Action::Delete,
+        Action::Cleanup,
         Action::Rescan,
         Action::Cancel,
     ];
@@ -46,6 +49,7 @@ impl Action {
             Action::Restore => "restore",
             Action::Verify => "verify backups",
             Action::Delete => "delete backups",
+            Action::Cleanup => "delete what retention lets go",
             Action::Rescan => "rebuild the ledger",
             Action::Cancel => "cancel jobs",
         }

@@ -121,6 +121,17 @@ impl Manager {
         self.start(Action::Delete, Call(connection, &header), options::read_delete(backup, options)).await
     }
 
+    /// Deletes what retention lets go. Options: `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn cleanup(
+        &self,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Cleanup, Call(connection, &header), options::read_cleanup(options)).await
+    }
+
     /// Rebuilds the ledger from the repositories. No options.
     #[zbus(out_args("job"))]
     async fn rescan(

@@ -157,6 +157,14 @@ pub fn read_delete(backup: &str, options: Received) -> Result<Request> {
     Ok(request)
 }
 
+/// `Cleanup(a{sv} {dry_run: b})`.
+pub fn read_cleanup(options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let request = Request::Cleanup { dry_run: reader.flag("dry_run")? };
+    reader.finish()?;
+    Ok(request)
+}
+
 /// `Rescan(a{sv} {})`.
 pub fn read_rescan(options: Received) -> Result<Request> {
     Reader::new(options).finish()?;
@@ -200,7 +208,7 @@ pub fn write(request: &Request) -> Result<Sent> {
             }
         }
         Request::Verify(verify) => flag("quick", verify.quick),
-        Request::Delete { dry_run, .. } => flag("dry_run", *dry_run),
+        Request::Delete { dry_run, .. } | Request::Cleanup { dry_run } => flag("dry_run", *dry_run),
         _ => {}
     }
     Ok(options)
@@ -219,6 +227,7 @@ mod tests {
             Request::Restore(r) => read_restore(r.target.as_str(), r.backup.as_deref().unwrap_or(""), options),
             Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
             Request::Delete { backup, .. } => read_delete(backup, options),
+            Request::Cleanup { .. } => read_cleanup(options),
             _ => read_rescan(options),
         }
     }
@@ -242,6 +251,7 @@ mod tests {
             ),
             (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
             ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
+            any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),
             Just(Request::Rescan),
         ]
     }
