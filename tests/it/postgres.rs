@@ -342,7 +342,7 @@ fn what_a_base_backup_cannot_hold_is_refused_before_it_starts() {
     let (driver, task) = (driver(&server), Task::unobserved());
     let begin = |kind| driver.begin_full(kind, place.path(), &task).map(|_| ());
     for kind in [BackupKind::Dump, BackupKind::Export, BackupKind::Enterprise] {
-        let error = begin(kind).err().expect("refused");
+        let error = begin(kind).expect_err("refused");
         assert!(error.code() == Code::NotAvailable && error.hint().contains("full = \"base\""));
     }
     begin(BackupKind::Base).expect("possible");
@@ -355,7 +355,7 @@ fn what_a_base_backup_cannot_hold_is_refused_before_it_starts() {
     fs::create_dir(&fast).expect("tablespace");
     server.give(&fast);
     server.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display()));
-    let error = begin(BackupKind::Base).err().expect("refused");
+    let error = begin(BackupKind::Base).expect_err("refused");
     assert!(error.code() == Code::PostgresUnsupported && error.message().contains("fast in /"), "{error:?}");
     assert!(codes(&findings()).contains(&"tablespaces".to_owned()));
     server.sql("DROP TABLESPACE fast");
@@ -367,7 +367,7 @@ fn what_a_base_backup_cannot_hold_is_refused_before_it_starts() {
     let doctor = |code: &str| driver.doctor(&task).into_iter().find(|finding| finding.code == code);
     let missing = doctor("role-missing").expect("role missing");
     server.sql(&missing.fix.replace("REPLICATION", "NOREPLICATION"));
-    let error = driver.begin_full(BackupKind::Base, place.path(), &task).map(|_| ()).err().expect("refused");
+    let error = driver.begin_full(BackupKind::Base, place.path(), &task).map(|_| ()).expect_err("refused");
     assert!(error.code() == Code::PostgresUnsupported && error.hint().starts_with("ALTER ROLE"), "{error:?}");
     for code in ["role-without-replication", "role-without-pg-read-all-data", "role-without-pg-read-all-settings"] {
         let finding = doctor(code).unwrap_or_else(|| panic!("{code}"));
@@ -388,7 +388,7 @@ fn what_a_base_backup_cannot_hold_is_refused_before_it_starts() {
     server.sql("SELECT pg_reload_conf()");
     let noticed = wait_until(PATIENCE, Duration::from_millis(50), || doctor("replication-not-admitted").is_some());
     assert!(noticed);
-    let error = back_up(&driver, &archive).err().expect("refused");
+    let error = back_up(&driver, &archive).expect_err("refused");
     assert!(
         error.code() == Code::PostgresToolFailed && error.hint().contains("local replication neo4j-backup"),
         "{error:?}"
@@ -440,7 +440,7 @@ fn a_tool_that_lies_and_an_archive_that_was_damaged_are_found_out() {
             run_stub(&format!("exec head -c {cut} {}", path.display())).err().unwrap_or_else(|| panic!("{cut}"));
         assert_eq!(error.code(), Code::PostgresToolFailed, "{cut}: {error}");
     }
-    let error = run_stub(&format!("cat {}; echo disk on fire >&2; exit 1", path.display())).err().expect("status");
+    let error = run_stub(&format!("cat {}; echo disk on fire >&2; exit 1", path.display())).expect_err("status");
     assert!(error.message().contains("disk on fire"), "{error}");
 
     // The archive was damaged afterwards.
@@ -531,8 +531,9 @@ fn a_directory_that_the_account_cannot_reach_is_named() {
     let archive = fs::read(&path).expect("archive");
     let manifest = manifest(&driver, Statistics::default(), report.position, archive.len() as u64);
     let closed = tempfile::tempdir().expect("closed");
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).expect("close");
     let mut restored = restore(&driver, &manifest, &archive, closed.path()).expect("restore");
-    let error = restored.session.check(&task).err().expect("unreachable");
+    let error = restored.session.check(&task).expect_err("unreachable");
     assert!(error.code() == Code::RestoreFailed && error.message().contains("cannot reach"), "{error}");
     assert!(error.hint().contains("chmod"));
     // Nothing was recorded, so nothing is compared; that is said.

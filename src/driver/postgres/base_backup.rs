@@ -331,7 +331,7 @@ mod tests {
         assert_eq!((position.lineage.as_str(), position.start.as_str()), ("2", "0/2000028"));
         assert_eq!((position.end.as_str(), position.log_contained), ("0/2000200", true));
         contents.essential[1] = false;
-        assert!(contents.position().err().expect("error").message().contains("backup_label"));
+        assert!(contents.position().expect_err("error").message().contains("backup_label"));
     }
 
     #[test]

@@ -70,8 +70,9 @@ impl PostgresServer {
         server
     }
 
-    /// Starts a stopped cluster.
+    /// Starts a stopped or killed cluster.
     pub(crate) fn run(&self) {
+        self.forget_zombie();
         let log = self.directory.join("log");
         succeed(self.command("pg_ctl").arg("-D").arg(&self.data).arg("-l").arg(log).args(["-w", "-s", "start"]));
     }
@@ -85,6 +86,16 @@ impl PostgresServer {
     pub(crate) fn kill9(&self) {
         let pid = self.postmaster().expect("a running server");
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
+    }
+
+    /// Where the first process of the machine does not wait for orphans, a killed postmaster stays on as a zombie, which
+    /// its successor takes for alive.
+    fn forget_zombie(&self) {
+        let stat = self.postmaster().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        if stat.is_some_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))) {
+            fs::remove_file(self.data.join("postmaster.pid")).expect("postmaster.pid");
+            fs::remove_file(self.directory.join(format!(".s.PGSQL.{}.lock", self.port))).expect("the socket's lock");
+        }
     }
 
     /// The number in `postmaster.pid`.
