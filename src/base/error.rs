@@ -76,6 +76,8 @@ registry! {
     WrongKey = 36, "WRONG_KEY", exit 12, Never, "the backup was made with another passphrase; `neo4j-backupctl key list` shows the key ids at hand";
     Downgrade = 37, "DOWNGRADE_REFUSED", exit 13, Never, "the object is less protected than this configuration demands; if that is meant, say so in `[encryption]`";
 
+    BackupPartial = 38, "BACKUP_PARTIAL", exit 3, Later, "the backup counts where it is complete; look at the repository that failed and run it again: `neo4j-backupctl backup TARGET`";
+
     Neo4jUnreachable = 40, "NEO4J_UNREACHABLE", exit 75, Later, "check that the server runs and that `bolt`, `user` and `password_file` of the target are right";
     Neo4jAdminFailed = 41, "NEO4J_ADMIN_FAILED", exit 1, Later, "read the tool's last lines above; `neo4j-admin` must be of the server's version and run as the server's user";
     Neo4jUnsupported = 42, "NEO4J_UNSUPPORTED", exit 4, Never, "see docs/NEO4J.md for the versions and layouts that are supported";

@@ -1,1 +1,25 @@
-//! (being written)
+//! Layer 5: what a person types and sees. The same commands serve `neo4j-backupctl` (over the bus, or in its own
+//! process with `--direct`) and `neo4j-backupd run`.
+//!
+//! - [`args`]: commands and options, the one source of help, completions and man pages; [`later`]: those to come
+//! - [`translate`]: commands → requests
+//! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
+//! - [`program`]: a command from beginning to end; [`local`]: commands that need no agent
+//! - [`confirm`]: questions before anything is destroyed
+//! - [`progress`]: a bar on a terminal, lines in a pipe
+//! - [`render`]: answers as text, a file each; [`output`]: tables, JSON, where it goes
+//! - [`exit`]: exit statuses, errors as people and programs read them
+
+pub mod args;
+pub mod confirm;
+pub mod connection;
+pub mod exit;
+pub mod in_process;
+pub mod later;
+pub mod local;
+pub mod output;
+pub mod over_bus;
+pub mod program;
+pub mod progress;
+pub mod render;
+pub mod translate;

@@ -1,1 +1,35 @@
-//! (being written)
+//! Layer 5: the agent on D-Bus, and the client's side of it. `packaging/dbus/` holds the interfaces as XML and the bus
+//! policy; a test compares the XML with the live objects.
+//!
+//! - [`address`]: which bus
+//! - [`options`]: `a{sv}` options, and the requests that method calls stand for
+//! - [`errors`]: registered errors as D-Bus errors, and back
+//! - [`authority`]: who may do what
+//! - [`manager`], [`job_object`]: the two interfaces
+//! - [`exporter`]: one object per job, its signals, and how long it stays
+//! - [`service`]: the agent's life on the bus
+//! - [`proxy`]: the client's side
+
+pub mod address;
+pub mod authority;
+pub mod errors;
+pub mod exporter;
+pub mod job_object;
+pub mod manager;
+pub mod options;
+pub mod proxy;
+pub mod service;
+
+/// The agent's well-known name.
+pub const BUS_NAME: &str = "org.neo4jbackup.Agent1";
+/// The manager object's path; jobs lie below it.
+pub const MANAGER_PATH: &str = "/org/neo4jbackup/Agent1";
+/// The manager's interface.
+pub const MANAGER_INTERFACE: &str = "org.neo4jbackup.Agent1.Manager";
+/// A job's interface.
+pub const JOB_INTERFACE: &str = "org.neo4jbackup.Agent1.Job";
+
+/// The path of a job's object.
+pub fn job_path(id: crate::base::ids::JobId) -> String {
+    format!("{MANAGER_PATH}/job/{id}")
+}

@@ -20,6 +20,8 @@ pub enum Answer {
     Verify(VerifyReport),
     /// What was deleted, or would be.
     Delete(DeleteReport),
+    /// What retention let go, or would.
+    Cleanup(CleanupReport),
     /// What the repositories hold.
     Rescan(RescanReport),
     /// How the targets stand.
@@ -168,6 +170,19 @@ pub struct DeleteReport {
     /// Objects, the manifest included.
     pub objects: u64,
     /// Stored bytes.
+    pub bytes: u64,
+}
+
+/// Result of a cleanup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CleanupReport {
+    /// Nothing was deleted.
+    pub dry_run: bool,
+    /// What went, or would go.
+    pub deleted: Vec<BackupId>,
+    /// How many stay.
+    pub kept: u64,
+    /// Stored bytes of what went.
     pub bytes: u64,
 }
 
@@ -412,6 +427,8 @@ pub struct KeyRecord {
     pub id: String,
     /// Whether new backups are made with it.
     pub current: bool,
+    /// Whether its passphrase is configured here; without it its backups cannot be opened.
+    pub at_hand: bool,
     /// Backups signed with it.
     pub backups: u64,
 }

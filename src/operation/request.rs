@@ -22,6 +22,12 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
     },
+    /// Delete what retention lets go.
+    Cleanup {
+        /// Only say what would be deleted.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// Rebuild the ledger from the repositories.
     Rescan,
     /// How each target stands.
@@ -128,7 +134,7 @@ impl Request {
     pub fn is_job(&self) -> bool {
         matches!(
             self,
-            Request::Backup(_) | Request::Restore(_) | Request::Verify(_) | Request::Delete { .. } | Request::Rescan
+            Request::Backup(_) | Request::Restore(_) | Request::Verify(_) | Request::Delete { .. } | Request::Cleanup { .. } | Request::Rescan
         )
     }
 
@@ -139,6 +145,7 @@ impl Request {
             Request::Restore(_) => "restore",
             Request::Verify(_) => "verify",
             Request::Delete { .. } => "delete",
+            Request::Cleanup { .. } => "cleanup",
             Request::Rescan => "rescan",
             Request::Status { .. } => "status",
             Request::List { .. } => "list",

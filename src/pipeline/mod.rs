@@ -4,6 +4,33 @@
 //! bounded channels, so that memory does not grow with the data. Sealing runs
 //! `measure plain → compress → encrypt → digest stored`, unsealing the same chain reversed, with each stored part
 //! authenticated before its first byte is decrypted.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`seal`](mod@seal) | plaintext to stored bytes |
+//! | [`unseal`](mod@unseal) | stored bytes to plaintext, and the check of stored bytes alone |
+//! | [`standalone`] | one encrypted stream without any record, as `openssl enc` makes it |
+//! | `chain` | threads, bounded channels, buffers |
+//! | `compress`, `decompress`, `encrypt`, `decrypt` | the filters |
+//! | `measure` | size, CRC-32C and SHA-256 of plaintext |
+//! | `damage` | what can be wrong with a stream |
+
+mod chain;
+mod compress;
+mod damage;
+mod decompress;
+mod decrypt;
+mod encrypt;
+#[cfg(test)]
+mod fixture;
+mod measure;
+pub mod seal;
+pub mod standalone;
+pub mod unseal;
+
+pub use seal::seal;
+pub use standalone::{decrypt_bytes, encrypt_bytes};
+pub use unseal::{ReadPolicy, unseal, verify_stored};
 
 use crate::artifact::digest::StoredDigest;
 use crate::artifact::manifest::{EncryptionRecord, PlainDigest};
@@ -64,14 +91,35 @@ pub struct Sealed {
     pub encryption: Option<EncryptionRecord>,
 }
 
+/// The name of Zstandard in manifests.
+pub const ZSTD: &str = "zstd";
+/// The name of gzip in manifests.
+pub const GZIP: &str = "gzip";
+/// The name of the encryption in manifests.
+pub const AES_256_CBC: &str = "aes-256-cbc";
+/// PBKDF2 iterations where nothing else is asked for, and the fewest that are read unless a policy says otherwise.
+pub const DEFAULT_ITERATIONS: u32 = 100_000;
+/// Most PBKDF2 iterations that are accepted, a few seconds' work: a record cannot make a reader compute for hours.
+pub const MAX_ITERATIONS: u32 = 10_000_000;
+
 /// One stage of a chain: takes bytes, gives bytes.
 pub trait Filter: Send {
     /// Its name in manifests and messages.
     fn name(&self) -> &'static str;
 
-    /// Takes `input` and appends what is ready to `output`.
-    fn push(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<()>;
+    /// Takes all of `input` and puts what is ready into `output`. The output may be far larger than the input: it
+    /// goes out piece by piece, so that memory stays bounded whatever a compressed stream claims.
+    fn push(&mut self, input: &[u8], output: &mut dyn Outlet) -> Result<()>;
 
-    /// The input has ended: appends the rest to `output`. Fails if the input ended too early or its own checksum is wrong.
-    fn finish(&mut self, output: &mut Vec<u8>) -> Result<()>;
+    /// The input has ended: puts the rest into `output`. Fails if the input ended too early or its own checksum is wrong.
+    fn finish(&mut self, output: &mut dyn Outlet) -> Result<()>;
+}
+
+/// Where a filter puts its bytes.
+pub trait Outlet {
+    /// Room to write to, at least `least` bytes (1 to 4096). Fails if nobody takes the bytes any longer.
+    fn room(&mut self, least: usize) -> Result<&mut [u8]>;
+
+    /// The first `bytes` of the room are filled.
+    fn filled(&mut self, bytes: usize);
 }

@@ -1,0 +1,39 @@
+# What a person types. Each target is a short script, so that it also runs without make.
+# Prerequisites of Debian 12 are installed by scripts/install-prerequisites.sh; Rust comes from rustup.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench campaign deb rpm clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## the two programs, in target/release/
+	cargo build --release --locked --bins
+
+demo: ## back up, lose and restore a real Neo4j and a real PostgreSQL, and tell the story
+	scripts/demo.sh
+
+test: ## everything but the campaigns, with the time of each stage
+	scripts/test.sh
+
+lint: ## rustfmt, clippy, cargo-deny
+	scripts/lint.sh
+
+bench: ## speed and memory beside openssl, pg_basebackup and pgBackRest
+	scripts/bench.sh
+
+campaign: ## long fault campaigns (not in this release)
+	@echo "make campaign: the long fault campaigns come in a later release; 'make test' runs a small version of each" >&2
+	@exit 1
+
+deb: ## Debian package (not in this release)
+	@echo "make deb: packages come in a later release; 'make build' makes the two programs" >&2
+	@exit 1
+
+rpm: ## RPM package (not in this release)
+	@echo "make rpm: packages come in a later release; 'make build' makes the two programs" >&2
+	@exit 1
+
+clean: ## what builds leave in the checkout
+	cargo clean

@@ -1,0 +1,257 @@
+//! The registry of jobs: starts each on a thread of its own, refuses what a busy lane forbids, ends them when asked.
+
+use super::job::Happening;
+use super::lanes;
+use super::observed::{Job, Outcome};
+use super::workshop::Workshop;
+use crate::base::clock::Stopwatch;
+use crate::base::ids::JobId;
+use crate::base::task::{Observer, Severity, Task};
+use crate::base::{Code, Error, Result};
+use crate::operation::answer::{Answer, JobState};
+use crate::operation::request::Request;
+use crate::telemetry::record::{Occasion, Record};
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Jobs that may run at once, dry runs and verifications included.
+pub const JOBS_RUNNING_MAX: usize = 32;
+/// Ended jobs that are kept, so that whoever asked can still read the answer.
+pub const JOBS_ENDED_KEPT: usize = 32;
+
+/// The jobs of this process.
+pub struct Registry {
+    workshop: Arc<dyn Workshop>,
+    /// Held from the look at the lanes until the new job occupies them, while the ledger gives the number: one start
+    /// after the other, and readers of the table need not wait for the disk.
+    starting: Mutex<()>,
+    table: Mutex<Table>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    running: BTreeMap<JobId, Arc<Job>>,
+    ended: VecDeque<Arc<Job>>,
+    stopping: bool,
+}
+
+impl Registry {
+    /// A registry whose work is done by `workshop`.
+    pub fn new(workshop: Arc<dyn Workshop>) -> Arc<Self> {
+        Arc::new(Registry {
+            workshop,
+            starting: Mutex::new(()),
+            table: Mutex::new(Table::default()),
+            ended: Condvar::new(),
+        })
+    }
+
+    /// Starts a job and returns at once. `BUSY` names the job that holds the lane.
+    pub fn start(self: &Arc<Self>, request: Request, actor: &str) -> Result<Arc<Job>> {
+        debug_assert!(request.is_job());
+        let lanes = lanes::of_request(&request);
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.lock().admit(&lanes)?;
+        let id = self.workshop.job_begin(&request, actor)?;
+        let job = Arc::new(Job::new(id, request, actor, self.workshop.now(), lanes));
+        self.lock().running.insert(id, job.clone());
+        report(Occasion::JobStarted, &job, None);
+        let thread = std::thread::Builder::new().name(format!("job-{id}")).spawn({
+            let (registry, job) = (self.clone(), job.clone());
+            move || registry.work(&job)
+        });
+        if let Err(cause) = thread {
+            let error = Error::new(Code::IoFailed, format!("starting a thread for job {id}: {cause}"));
+            self.finish(&job, Happening::Fail, Err(error));
+        }
+        Ok(job)
+    }
+
+    /// Answers what is not a job.
+    pub fn query(&self, request: &Request, actor: &str) -> Result<Answer> {
+        match request {
+            Request::Jobs => Ok(Answer::Jobs { jobs: self.running().iter().map(|job| job.record()).collect() }),
+            Request::Cancel { job } => self.cancel(*job).map(|()| Answer::Cancel { job: *job }),
+            other => self.workshop.execute(other, None, actor, &Task::unobserved()),
+        }
+    }
+
+    /// A job that runs, or ended a short while ago.
+    pub fn find(&self, id: JobId) -> Option<Arc<Job>> {
+        let table = self.lock();
+        table.running.get(&id).or_else(|| table.ended.iter().find(|job| job.id == id)).cloned()
+    }
+
+    /// The jobs that run, oldest first.
+    pub fn running(&self) -> Vec<Arc<Job>> {
+        self.lock().running.values().cloned().collect()
+    }
+
+    /// The jobs that ended and are still kept, oldest first.
+    pub fn ended(&self) -> Vec<Arc<Job>> {
+        self.lock().ended.iter().cloned().collect()
+    }
+
+    /// Asks a running job to end. Asking again is fine; a job that has ended is `JOB_NOT_FOUND`.
+    pub fn cancel(&self, id: JobId) -> Result<()> {
+        let job = self.lock().running.get(&id).cloned();
+        let job = job.ok_or_else(|| Error::new(Code::JobNotFound, format!("job {id} is not running")))?;
+        // The state first: whoever sees the work end early must see that it was asked to.
+        if job.apply(Happening::Cancel).is_ok() {
+            job.cancel.cancel();
+            job.event(Severity::Info, "asked to end");
+        }
+        Ok(())
+    }
+
+    /// Takes no more jobs, asks those that run to end, and waits for them to clean up after themselves.
+    /// Tells whether all of them did within `patience`.
+    pub fn stop(&self, patience: Duration) -> bool {
+        let watch = Stopwatch::start();
+        self.lock().stopping = true;
+        for job in self.running() {
+            let _ = self.cancel(job.id);
+        }
+        let mut table = self.lock();
+        while !table.running.is_empty() {
+            let left = patience.saturating_sub(watch.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            table = self.ended.wait_timeout(table, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        true
+    }
+
+    fn work(&self, job: &Arc<Job>) {
+        if job.apply(Happening::Start).is_err() {
+            let error = Error::new(Code::Cancelled, "the job was cancelled before it began");
+            return self.finish(job, Happening::Cancel, Err(error));
+        }
+        let task = Task::new(job.clone(), job.cancel.clone());
+        let worked =
+            catch_unwind(AssertUnwindSafe(|| self.workshop.execute(&job.request, Some(job.id), &job.actor, &task)));
+        let result = worked.unwrap_or_else(|panic| Err(Error::new(Code::Internal, said_in(&*panic))));
+        let happening = match &result {
+            Ok(_) => Happening::Succeed,
+            Err(error) if error.code() == Code::Cancelled && job.cancel.is_cancelled() => Happening::Stop,
+            Err(_) => Happening::Fail,
+        };
+        self.finish(job, happening, result);
+    }
+
+    /// The order matters: the ledger knows first, then the lane is free, then followers learn of it, so that a client
+    /// that saw the end can start the next job and finds this one in `history`.
+    fn finish(&self, job: &Arc<Job>, happening: Happening, result: Result<Answer>) {
+        let state = job.snapshot().state.next(happening).unwrap_or_else(|refused| match refused.state {
+            state if state.is_final() => state,
+            _ => JobState::Failed,
+        });
+        let at = self.workshop.now();
+        let mut record = job.record();
+        (record.state, record.ended_at, record.progress) = (state, Some(at), None);
+        if let Err(error) = &result {
+            record.error_code = Some(error.code().name().to_owned());
+            record.message = Some(error.message().to_owned());
+        }
+        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.done, &job.actor) {
+            // The work is done or undone whatever the index says; the next rescan or start mends the index.
+            job.event(Severity::Warning, &format!("the ledger could not record the end of this job: {error}"));
+            tracing::warn!("the ledger could not record the end of job {}: {error}", job.id);
+        }
+        let occasion = match state {
+            JobState::Succeeded => Occasion::JobSucceeded,
+            JobState::Cancelled => Occasion::JobCancelled,
+            _ => Occasion::JobFailed,
+        };
+        let outcome = match result {
+            Ok(answer) => Outcome::Answer(Arc::new(answer)),
+            Err(error) => Outcome::Error {
+                code: error.code(),
+                message: error.message().to_owned(),
+                hint: error.hint().to_owned(),
+            },
+        };
+        report(occasion, job, Some(&outcome));
+        {
+            let mut table = self.lock();
+            table.running.remove(&job.id);
+            table.ended.push_back(job.clone());
+            while table.ended.len() > JOBS_ENDED_KEPT {
+                table.ended.pop_front();
+            }
+        }
+        job.end(state, at, outcome);
+        self.ended.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Table {
+    fn admit(&self, lanes: &[lanes::Lane]) -> Result<()> {
+        if self.stopping {
+            return Err(Error::new(Code::Busy, "the agent is stopping and takes no more jobs")
+                .with_hint("`systemctl status neo4j-backupd` shows when it is up again"));
+        }
+        for job in self.running.values() {
+            if let Some(lane) = lanes.iter().find(|lane| job.lanes.contains(lane)) {
+                let what = format!("the {lane} is busy with job {} ({})", job.id, job.request.verb());
+                return Err(Error::new(Code::Busy, what).with_hint(format!(
+                    "`neo4j-backupctl follow {0}` waits for it, `neo4j-backupctl cancel {0}` ends it",
+                    job.id
+                )));
+            }
+        }
+        if self.running.len() >= JOBS_RUNNING_MAX {
+            return Err(Error::new(Code::Busy, format!("{JOBS_RUNNING_MAX} jobs run already, and no more may")));
+        }
+        Ok(())
+    }
+}
+
+fn said_in(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the job panicked: {}", said.unwrap_or("without a word"))
+}
+
+fn report(occasion: Occasion, job: &Job, outcome: Option<&Outcome>) {
+    let target = job.request.target().map(|target| target.as_str());
+    let subject = target.map(|target| format!(" of {target}")).unwrap_or_default();
+    let verb = job.request.verb();
+    let (message, backup, error_code) = match outcome {
+        None => (format!("job {}: {verb}{subject} started for {}", job.id, job.actor), None, None),
+        Some(Outcome::Answer(answer)) => {
+            (format!("job {}: {verb}{subject} succeeded", job.id), backup_in(answer), None)
+        }
+        Some(Outcome::Error { code, message, .. }) => {
+            (format!("job {}: {verb}{subject} ended: {message}", job.id), None, Some(code.name()))
+        }
+    };
+    Record {
+        occasion,
+        message: &message,
+        target,
+        backup: backup.as_deref(),
+        job: Some(job.id.0),
+        actor: Some(&job.actor),
+        error_code,
+        bytes: outcome.map(|_| job.snapshot().progress.done),
+        duration_us: outcome.map(|_| job.elapsed_us()),
+    }
+    .emit();
+}
+
+fn backup_in(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::Backup(report) => Some(report.id.to_string()),
+        Answer::Restore(report) => Some(report.backup.to_string()),
+        Answer::Delete(report) => Some(report.backup.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,27 @@
+//! What the registry of jobs needs from the layer below. The real one is an assembled [`Context`]; tests have one whose
+//! work they steer.
+//!
+//! [`Context`]: crate::operation::context::Context
+
+use crate::base::Result;
+use crate::base::ids::JobId;
+use crate::base::task::Task;
+use crate::operation::answer::{Answer, JobRecord};
+use crate::operation::request::Request;
+use jiff::Timestamp;
+
+/// Where the work is done and put on record.
+pub trait Workshop: Send + Sync {
+    /// Does what is asked, in the calling thread. [`Request::Jobs`] and [`Request::Cancel`] never arrive here: the
+    /// registry answers them. `job` is set for what [`Request::is_job`]; `actor` is who asked, a user's name.
+    fn execute(&self, request: &Request, job: Option<JobId>, actor: &str, task: &Task) -> Result<Answer>;
+
+    /// Puts a new job on record and gives it its number.
+    fn job_begin(&self, request: &Request, actor: &str) -> Result<JobId>;
+
+    /// Puts a job's end on record. `record.state` is final; `bytes` are the plaintext bytes that went through.
+    fn job_end(&self, record: &JobRecord, bytes: u64, actor: &str) -> Result<()>;
+
+    /// The time, from the one clock that everything uses.
+    fn now(&self) -> Timestamp;
+}

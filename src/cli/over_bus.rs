@@ -1,0 +1,64 @@
+//! Requests to the agent, over the bus. Leaving (Ctrl-C) does not touch the job: it is the agent's.
+
+use super::connection::{Backend, Reply, Watcher};
+use crate::base::ids::JobId;
+use crate::base::{Code, Error, Result};
+use crate::dbus::address::BusAddress;
+use crate::dbus::proxy::{AgentProxy, FollowedJob, Update};
+use crate::operation::answer::Answer;
+use crate::operation::request::Request;
+use tokio::runtime::Runtime;
+
+/// The agent, over a bus.
+pub struct OverBus {
+    runtime: Runtime,
+    agent: AgentProxy,
+}
+
+impl OverBus {
+    /// Connects. `interactive` lets the agent have a person asked for permission.
+    pub fn connect(address: &BusAddress, interactive: bool) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|cause| Error::new(Code::IoFailed, format!("starting the client's event loop: {cause}")))?;
+        let agent = runtime.block_on(AgentProxy::connect(address, interactive))?;
+        Ok(OverBus { runtime, agent })
+    }
+}
+
+impl Backend for OverBus {
+    fn query(&self, request: &Request) -> Result<Answer> {
+        self.runtime.block_on(self.agent.query(request))
+    }
+
+    fn run(&self, request: &Request, wait: bool, watcher: &mut dyn Watcher) -> Result<Reply> {
+        self.runtime.block_on(async {
+            let job = self.agent.start(request).await?;
+            watcher.started(job.id);
+            if wait { until_the_end(job, watcher).await } else { Ok(Reply::Started(job.id)) }
+        })
+    }
+
+    fn follow(&self, job: JobId, watcher: &mut dyn Watcher) -> Result<Reply> {
+        self.runtime.block_on(async {
+            let job = self.agent.follow(job).await?;
+            watcher.started(job.id);
+            until_the_end(job, watcher).await
+        })
+    }
+}
+
+async fn until_the_end(mut job: FollowedJob, watcher: &mut dyn Watcher) -> Result<Reply> {
+    loop {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => return Ok(Reply::Detached(job.id)),
+            update = job.next() => match update? {
+                Update::Progress(progress) => watcher.progress(&progress),
+                Update::Event(severity, text) => watcher.event(severity, &text),
+                Update::Ended(result) => return Ok(Reply::Answer(Box::new(result?))),
+            },
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A command from beginning to end: where it goes, what is asked first, what is shown, which status it ends with.
+
+use super::args::{Client, Command, Connect, Daemon, Key, Role, Style};
+use super::connection::{Backend, Reply};
+use super::in_process::InProcess;
+use super::later::{self, Among};
+use super::output::{Output, say};
+use super::over_bus::OverBus;
+use super::progress::Display;
+use super::{confirm, exit, local, render, translate};
+use crate::agent::workshop::Workshop;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::ids::JobId;
+use crate::base::{Code, Error, Result};
+use crate::dbus::address::BusAddress;
+use crate::operation::answer::Answer;
+use crate::operation::request::{Destination, Request};
+use crate::telemetry::subscriber;
+use clap::{CommandFactory, Parser};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing::Level;
+
+/// Makes the workshop of a process that works by itself, from a configuration file.
+pub type Assemble = dyn Fn(&Path) -> Result<Arc<dyn Workshop>>;
+
+/// `neo4j-backupctl`.
+pub fn client(assemble: &Assemble) -> ExitCode {
+    let Client { connect, style, config, command } = Client::parse();
+    subscriber::start("neo4j-backupctl", level(&style, Level::WARN));
+    let command = command.unwrap_or(Command::Status { target: None });
+    let open = || -> Result<Box<dyn Backend>> {
+        if connect.direct {
+            return Ok(Box::new(InProcess::new(assemble(&config)?)?));
+        }
+        let address = address(&connect)?;
+        Ok(Box::new(OverBus::connect(&address, !style.no_ask_password)?))
+    };
+    ExitCode::from(run(&command, &style, &config, &open))
+}
+
+/// `neo4j-backupd`. `serve` gets the configuration and the bus.
+pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<()>) -> ExitCode {
+    let Daemon { config, role } = Daemon::parse();
+    ExitCode::from(match role {
+        Role::Serve { bus } => {
+            subscriber::start("neo4j-backupd", Level::INFO);
+            let address = bus.map_or(BusAddress::System, BusAddress::At);
+            serve(&config, &address).map_or_else(|error| exit::fail(&error, None), |()| exit::DONE)
+        }
+        Role::Run { style, command } => {
+            subscriber::start("neo4j-backupd", level(&style, Level::INFO));
+            let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new(assemble(&config)?)?)) };
+            run(&command, &style, &config, &open)
+        }
+        Role::Other(words) => {
+            exit::fail(&later::unknown_word(&words, Among::Roles, &names(&Daemon::command())), None)
+        }
+    })
+}
+
+fn level(style: &Style, normal: Level) -> Level {
+    match (style.quiet, style.verbose) {
+        (true, _) => Level::ERROR,
+        (false, 0) => normal,
+        (false, 1) => Level::INFO,
+        (false, _) => Level::DEBUG,
+    }
+}
+
+fn address(connect: &Connect) -> Result<BusAddress> {
+    BusAddress::chosen(connect.host.as_deref(), connect.bus.as_deref())
+}
+
+fn names(command: &clap::Command) -> Vec<String> {
+    command.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+/// Where a command's requests go; opened only by those that need it.
+type Open<'a> = dyn Fn() -> Result<Box<dyn Backend>> + 'a;
+
+/// Carries out a command and gives its exit status.
+pub fn run(command: &Command, style: &Style, config: &Path, open: &Open<'_>) -> u8 {
+    let output = Output::new(style, SystemClock.now());
+    let done = match command {
+        Command::Other(words) => Err(later::unknown_word(words, Among::Commands, &names(&Client::command()))),
+        Command::Key(Key::Other(words)) => {
+            Err(later::unknown_word(words, Among::KeyCommands, &["new".to_owned(), "list".to_owned()]))
+        }
+        other => match translate::request(other) {
+            Ok(Some(request)) => ask(other, &request, style, &output, open),
+            Ok(None) => match other {
+                Command::Follow { job } => follow(*job, style, &output, open),
+                other => local::run(other, config, &output),
+            },
+            Err(error) => Err(error),
+        },
+    };
+    done.unwrap_or_else(|error| exit::fail(&error, output.json))
+}
+
+fn ask(command: &Command, request: &Request, style: &Style, output: &Output, open: &Open<'_>) -> Result<u8> {
+    if let Command::Check { nagios: true, .. } = command {
+        return Ok(nagios(request, open));
+    }
+    let backend = match (open(), request) {
+        (Ok(backend), _) => backend,
+        (Err(error), _) => return Err(error),
+    };
+    if !request.is_job() {
+        return show(&backend.query(request)?, output);
+    }
+    ask_whether_meant(request, style, &*backend)?;
+    let wait = !matches!(command, Command::Backup(args) if args.no_block);
+    let mut display = Display::new(style.quiet, style.verbose > 0);
+    let reply = backend.run(request, wait, &mut display);
+    display.finish();
+    conclude(reply?, output)
+}
+
+fn follow(job: JobId, style: &Style, output: &Output, open: &Open<'_>) -> Result<u8> {
+    let backend = open()?;
+    let mut display = Display::new(style.quiet, style.verbose > 0);
+    let reply = backend.follow(job, &mut display);
+    display.finish();
+    conclude(reply?, output)
+}
+
+fn conclude(reply: Reply, output: &Output) -> Result<u8> {
+    match reply {
+        Reply::Answer(answer) => show(&answer, output),
+        Reply::Started(job) => {
+            output.print(&serde_json::json!({ "job": job }), || job.to_string())?;
+            Ok(exit::DONE)
+        }
+        Reply::Detached(job) => {
+            say(&format!("job {job} goes on: `neo4j-backupctl follow {job}` waits for it, `neo4j-backupctl cancel {job}` ends it"));
+            Ok(exit::INTERRUPTED)
+        }
+    }
+}
+
+fn show(answer: &Answer, output: &Output) -> Result<u8> {
+    output.print(answer, || render::answer(answer, output))?;
+    Ok(exit::of_answer(answer))
+}
+
+/// A monitoring plugin has one line and four statuses, whatever happens.
+fn nagios(request: &Request, open: &Open<'_>) -> u8 {
+    const UNKNOWN: u8 = 3;
+    let (line, status) = match open().and_then(|backend| backend.query(request)) {
+        Ok(Answer::Check { findings }) => (render::nagios(&findings), exit::of_findings(&findings)),
+        Ok(_) => ("NEO4J-BACKUP UNKNOWN - the agent answered something else".to_owned(), UNKNOWN),
+        Err(error) => (format!("NEO4J-BACKUP UNKNOWN - {error}").replace(['|', '\n'], " "), UNKNOWN),
+    };
+    match super::output::print(&line) {
+        Ok(()) => status,
+        Err(_) => UNKNOWN,
+    }
+}
+
+fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) -> Result<()> {
+    match request {
+        Request::Restore(restore) if restore.destination == Destination::InPlace && !restore.dry_run => {
+            let what = format!("this stops {0} and replaces its data; the current data is set aside", restore.target);
+            confirm::confirm(&what, &restore.target, style)
+        }
+        Request::Delete { backup, dry_run: false } if !style.yes => {
+            // Which one a prefix or `latest` means must be known before anybody agrees.
+            let Answer::Show(detail) = backend.query(&Request::Show { backup: backup.clone() })? else {
+                return Err(Error::new(Code::Internal, "the backup to delete could not be shown"));
+            };
+            let id = &detail.row.id;
+            confirm::confirm(&format!("this deletes {id} from {}", detail.row.repositories.join(", ")), &id.target, style)
+        }
+        _ => Ok(()),
+    }
+}

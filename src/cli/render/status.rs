@@ -1,0 +1,89 @@
+//! `status`: for each target one line that is the answer, then what stands behind it.
+
+use super::super::output::Output;
+use super::moment;
+use crate::base::bytes::human;
+use crate::operation::answer::TargetStatus;
+
+pub(super) fn status(targets: &[TargetStatus], output: &Output) -> String {
+    if targets.is_empty() {
+        return "no target is configured; `neo4j-backupctl config template` shows how".to_owned();
+    }
+    let blocks: Vec<_> = targets.iter().map(|target| block(target, output)).collect();
+    blocks.join("\n")
+}
+
+fn block(target: &TargetStatus, output: &Output) -> String {
+    let mut lines = vec![headline(target, output)];
+    let mut more = |text: String| lines.push(format!("  {text}"));
+    if output.legend {
+        if let Some(newest) = &target.newest {
+            let stored = human(target.stored_bytes);
+            more(format!("{}, {stored} in all; newest {newest}", moment::number_of(target.backups, "backup")));
+        }
+        if let Some(job) = target.job {
+            more(format!("job {job} runs; `neo4j-backupctl follow {job}`"));
+        }
+        if let Some(next) = target.next_run {
+            more(format!("next run {} ({})", moment::at(next, output), moment::ago(next, output)));
+        }
+    }
+    if let Some(failure) = &target.last_failure {
+        let when = failure.ended_at.unwrap_or(failure.started_at);
+        let code = failure.error_code.as_deref().unwrap_or(failure.state.as_str());
+        let message = failure.message.as_deref().unwrap_or_default();
+        more(format!("last {} failed {}: {code}: {message}", failure.verb, moment::ago(when, output)));
+    }
+    lines.join("\n")
+}
+
+/// `graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago`
+fn headline(target: &TargetStatus, output: &Output) -> String {
+    let Some(to) = target.restorable_to else {
+        return format!("{}: NOT RESTORABLE: there is no usable backup", target.target);
+    };
+    let rto = target.rto_seconds.map_or("RTO unknown".to_owned(), |seconds| format!("RTO ≈ {}", moment::span(seconds)));
+    let proven = match target.last_proven {
+        Some(time) => format!("last proven {}", moment::ago(time, output)),
+        None => "never proven".to_owned(),
+    };
+    format!(
+        "{}: restorable to {} ({}), {rto}, {proven}",
+        target.target,
+        moment::short(to, output),
+        moment::ago(to, output)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::output;
+    use super::*;
+    use crate::base::ids::TargetName;
+    use jiff::Timestamp;
+
+    #[test]
+    fn the_first_line_is_the_answer() {
+        let time = |text: &str| -> Timestamp { text.parse().expect("time") };
+        let mut output = output();
+        output.now = time("2026-11-20T02:58:55Z");
+        let mut target = TargetStatus {
+            target: TargetName::new("graph").expect("name"),
+            engine: "neo4j".to_owned(),
+            newest: None,
+            restorable_to: Some(time("2026-11-20T02:58:51Z")),
+            age_seconds: Some(4),
+            rto_seconds: Some(1320),
+            last_proven: Some(time("2026-11-14T02:00:00Z")),
+            backups: 3,
+            stored_bytes: 1 << 20,
+            job: None,
+            last_failure: None,
+            next_run: None,
+        };
+        let text = status(std::slice::from_ref(&target), &output);
+        assert_eq!(text, "graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago");
+        target.restorable_to = None;
+        assert!(status(&[target], &output).starts_with("graph: NOT RESTORABLE"));
+    }
+}

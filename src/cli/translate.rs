@@ -1,0 +1,77 @@
+//! Commands → requests.
+
+use super::args::{Backup, BackupType, Command, Restore, Verify};
+use super::later;
+use crate::base::ids::BackupKind;
+use crate::base::{Code, Error, Result};
+use crate::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
+use std::path::{Path, PathBuf};
+
+/// The request that a command stands for; `None` for those that need no agent, or are more than one request.
+pub fn request(command: &Command) -> Result<Option<Request>> {
+    Ok(Some(match command {
+        Command::Status { target } => Request::Status { target: target.clone() },
+        Command::Backup(args) => Request::Backup(backup(args)?),
+        Command::List { target } => Request::List { target: target.clone() },
+        Command::Show { backup } => Request::Show { backup: backup.clone() },
+        Command::History { limit } => Request::History { limit: *limit },
+        Command::Jobs => Request::Jobs,
+        Command::Cancel { job } => Request::Cancel { job: *job },
+        Command::Restore(args) => Request::Restore(restore(args)?),
+        Command::Restores => Request::Restores,
+        Command::Verify(args) => Request::Verify(verify(args)),
+        Command::Check { target, .. } => Request::Check { target: target.clone() },
+        Command::Delete { backup, dry_run } => Request::Delete { backup: backup.clone(), dry_run: *dry_run },
+        Command::Cleanup { dry_run } => Request::Cleanup { dry_run: *dry_run },
+        Command::Rescan => Request::Rescan,
+        Command::Key(super::args::Key::List) => Request::KeyList,
+        Command::Follow { .. }
+        | Command::Key(_)
+        | Command::Encrypt(_)
+        | Command::Decrypt(_)
+        | Command::Config(_)
+        | Command::Completions { .. }
+        | Command::Other(_) => return Ok(None),
+    }))
+}
+
+fn backup(args: &Backup) -> Result<BackupRequest> {
+    let kind = match args.kind {
+        BackupType::Full => None,
+        BackupType::Dump => Some(BackupKind::Dump),
+        BackupType::Export => Some(BackupKind::Export),
+        BackupType::Incremental => return Err(later::incremental()),
+    };
+    Ok(BackupRequest { target: args.target.clone(), kind, note: args.note.clone(), dry_run: args.dry_run })
+}
+
+fn restore(args: &Restore) -> Result<RestoreRequest> {
+    args.later.refuse()?;
+    let target = args.target.clone().ok_or_else(|| Error::new(Code::Usage, "no target was named"))?;
+    let destination = match (&args.into, args.in_place) {
+        (Some(directory), false) => Destination::Into(absolute(directory)?),
+        (None, true) => Destination::InPlace,
+        _ => {
+            return Err(Error::new(Code::Usage, "a restore needs exactly one destination").with_hint(format!(
+                "`neo4j-backupctl restore {target} --into DIR` leaves the data in service alone, `--in-place` replaces it"
+            )));
+        }
+    };
+    Ok(RestoreRequest {
+        target,
+        backup: args.backup.clone(),
+        destination,
+        no_recover: args.no_recover,
+        without_system: args.without_system,
+        dry_run: args.dry_run,
+    })
+}
+
+fn verify(args: &Verify) -> VerifyRequest {
+    VerifyRequest { backup: args.backup.clone(), quick: args.quick }
+}
+
+/// The agent has another working directory than the person who asks.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|cause| Error::io("finding the absolute path of", path, cause))
+}

@@ -1,0 +1,276 @@
+//! The manager's interface: starts jobs, answers questions.
+
+use super::authority::{Action, Authority};
+use super::errors::BusError;
+use super::exporter::Exporter;
+use super::options::{self, Received};
+use super::service::identify;
+use crate::agent::jobs::Registry;
+use crate::base::ids::JobId;
+use crate::base::{Code, Error, Result};
+use crate::operation::request::Request;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
+
+/// Questions that are answered at once; more wait. Each takes a thread while the ledger or a repository is read.
+pub const QUERIES_AT_ONCE: usize = 8;
+
+/// The manager on the bus.
+pub struct Manager {
+    registry: Arc<Registry>,
+    exporter: Arc<Exporter>,
+    authority: Arc<dyn Authority>,
+    queries: Semaphore,
+}
+
+impl Manager {
+    /// The manager of `registry`'s jobs.
+    pub fn new(registry: Arc<Registry>, exporter: Arc<Exporter>, authority: Arc<dyn Authority>) -> Self {
+        Manager { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
+    }
+
+    async fn start(
+        &self,
+        action: Action,
+        call: Call<'_>,
+        request: Result<Request>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        // First who, then what: an unauthorised caller learns nothing from the errors of the rest.
+        let caller = identify(call.0, call.1).await?;
+        self.authority.allow(action, &caller).await?;
+        let request = request?;
+        let (registry, actor) = (self.registry.clone(), caller.actor());
+        let started = tokio::task::spawn_blocking(move || registry.start(request, &actor)).await;
+        let job = started.map_err(lost)??;
+        self.exporter.export(job).await.map_err(|cause| {
+            BusError::from(Error::new(Code::Internal, format!("the job runs, but could not be announced: {cause}")))
+        })
+    }
+
+    async fn query(&self, action: Action, call: Call<'_>, request: Result<Request>) -> Result<String, BusError> {
+        let caller = identify(call.0, call.1).await?;
+        self.authority.allow(action, &caller).await?;
+        let request = request?;
+        let _turn = self.queries.acquire().await.map_err(|_| Error::new(Code::Busy, "the agent is stopping"))?;
+        let (registry, actor) = (self.registry.clone(), caller.actor());
+        let answer = tokio::task::spawn_blocking(move || registry.query(&request, &actor)).await.map_err(lost)??;
+        serde_json::to_string(&answer)
+            .map_err(|cause| Error::new(Code::Internal, format!("writing the answer as JSON: {cause}")).into())
+    }
+}
+
+/// A method call: the connection it came over and its header.
+struct Call<'a>(&'a Connection, &'a Header<'a>);
+
+fn lost(cause: tokio::task::JoinError) -> Error {
+    Error::new(Code::Internal, format!("answering the call: {cause}"))
+}
+
+#[interface(name = "org.neo4jbackup.Agent1.Manager", introspection_docs = false)]
+impl Manager {
+    /// Takes a backup. Options: `type` (s), `note` (s), `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn backup(
+        &self,
+        target: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Backup, Call(connection, &header), options::read_backup(target, options)).await
+    }
+
+    /// Restores `backup`, or the newest one where it is empty. Options: `into` (s) or `in_place` (b), `no_recover` (b),
+    /// `without_system` (b), `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn restore(
+        &self,
+        target: &str,
+        backup: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Restore, Call(connection, &header), options::read_restore(target, backup, options)).await
+    }
+
+    /// Verifies `backup`, or all of them where it is empty. Options: `quick` (b).
+    #[zbus(out_args("job"))]
+    async fn verify(
+        &self,
+        backup: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Verify, Call(connection, &header), options::read_verify(backup, options)).await
+    }
+
+    /// Deletes a backup. Options: `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn delete(
+        &self,
+        backup: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Delete, Call(connection, &header), options::read_delete(backup, options)).await
+    }
+
+    /// Deletes what retention lets go. Options: `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn cleanup(
+        &self,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Cleanup, Call(connection, &header), options::read_cleanup(options)).await
+    }
+
+    /// Rebuilds the ledger from the repositories. No options.
+    #[zbus(out_args("job"))]
+    async fn rescan(
+        &self,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Rescan, Call(connection, &header), options::read_rescan(options)).await
+    }
+
+    /// Asks a job to end.
+    async fn cancel(
+        &self,
+        job: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let request = Request::Cancel { job: JobId(job) };
+        self.query(Action::Cancel, Call(connection, &header), Ok(request)).await.map(drop)
+    }
+
+    /// How the targets stand, as JSON; only `target` unless that is empty.
+    #[zbus(out_args("answer"))]
+    async fn status(
+        &self,
+        target: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        let request = options::optional_target(target).map(|target| Request::Status { target });
+        self.query(Action::Query, Call(connection, &header), request).await
+    }
+
+    /// The backups, as JSON; only those of `target` unless that is empty.
+    #[zbus(out_args("answer"))]
+    async fn list(
+        &self,
+        target: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        let request = options::optional_target(target).map(|target| Request::List { target });
+        self.query(Action::Query, Call(connection, &header), request).await
+    }
+
+    /// Everything about one backup, as JSON.
+    #[zbus(out_args("answer"))]
+    async fn show(
+        &self,
+        backup: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        let request = options::backup_name(backup).map(|backup| Request::Show { backup });
+        self.query(Action::Query, Call(connection, &header), request).await
+    }
+
+    /// Ended jobs and events, as JSON, newest first, at most `limit` of each.
+    #[zbus(out_args("answer"))]
+    async fn history(
+        &self,
+        limit: u32,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        self.query(Action::Query, Call(connection, &header), Ok(Request::History { limit })).await
+    }
+
+    /// Jobs that run, as JSON.
+    #[zbus(out_args("answer"))]
+    async fn jobs(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        self.query(Action::Query, Call(connection, &header), Ok(Request::Jobs)).await
+    }
+
+    /// Restores that were made, as JSON.
+    #[zbus(out_args("answer"))]
+    async fn restores(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        self.query(Action::Query, Call(connection, &header), Ok(Request::Restores)).await
+    }
+
+    /// The doctor's findings, as JSON; only about `target` unless that is empty.
+    #[zbus(out_args("answer"))]
+    async fn check(
+        &self,
+        target: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        let request = options::optional_target(target).map(|target| Request::Check { target });
+        self.query(Action::Query, Call(connection, &header), request).await
+    }
+
+    /// Key ids at hand, as JSON.
+    #[zbus(out_args("answer"))]
+    async fn key_list(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        self.query(Action::ListKeys, Call(connection, &header), Ok(Request::KeyList)).await
+    }
+
+    /// The agent's version.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// `ready`, or `working` while jobs run.
+    #[zbus(property)]
+    fn state(&self) -> &str {
+        if self.registry.running().is_empty() { "ready" } else { "working" }
+    }
+
+    /// Jobs that run.
+    #[zbus(property)]
+    fn job_count(&self) -> u32 {
+        self.registry.running().len() as u32
+    }
+
+    /// A job was taken on; its object is there.
+    #[zbus(signal)]
+    pub(super) async fn job_new(emitter: &SignalEmitter<'_>, id: u64, path: ObjectPath<'_>) -> zbus::Result<()>;
+
+    /// A job ended: `succeeded`, `failed`, `cancelled`. Its object stays for a while and holds the answer.
+    #[zbus(signal)]
+    pub(super) async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u64,
+        path: ObjectPath<'_>,
+        result: &str,
+    ) -> zbus::Result<()>;
+}

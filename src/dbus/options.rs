@@ -1,0 +1,293 @@
+//! Options of method calls, `a{sv}`: read strictly (an unknown or mistyped one is refused by name), and written by the
+//! client from the same requests, so that both sides stand in one file.
+
+use crate::base::ids::{BackupKind, TargetName};
+use crate::base::{Code, Error, Result};
+use crate::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use zbus::{OwnedVariant, Variant};
+
+/// Options as they arrive.
+pub type Received = HashMap<String, OwnedVariant>;
+/// Options as they are sent.
+pub type Sent = HashMap<&'static str, Variant<'static>>;
+
+/// Longest text that is accepted, in bytes: no path, id or note is longer.
+pub const TEXT_MAX: usize = 4096;
+
+/// Takes options one by one; what is left over at the end is unknown.
+struct Reader {
+    options: Received,
+    known: Vec<&'static str>,
+}
+
+impl Reader {
+    fn new(options: Received) -> Self {
+        Reader { options, known: Vec::new() }
+    }
+
+    fn flag(&mut self, name: &'static str) -> Result<bool> {
+        self.known.push(name);
+        match self.options.remove(name).as_deref() {
+            None => Ok(false),
+            Some(Variant::Bool(value)) => Ok(*value),
+            Some(other) => Err(mistyped(name, "a boolean (b)", other)),
+        }
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<Option<String>> {
+        self.known.push(name);
+        match self.options.remove(name).as_deref() {
+            None => Ok(None),
+            Some(Variant::Str(value)) => checked(name, value.as_str()).map(|text| Some(text.to_owned())),
+            Some(other) => Err(mistyped(name, "a string (s)", other)),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        let mut unknown: Vec<_> = self.options.into_keys().collect();
+        unknown.sort();
+        let Some(first) = unknown.first() else { return Ok(()) };
+        let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+        Err(Error::new(Code::Usage, format!("option {:?} is unknown", shortened(first)))
+            .with_hint(format!("options of this call: {known}")))
+    }
+}
+
+fn mistyped(name: &str, wanted: &str, got: &Variant<'_>) -> Error {
+    Error::new(Code::Usage, format!("option {name:?} must be {wanted}, not of type {}", got.value_signature()))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn checked<'a>(name: &str, text: &'a str) -> Result<&'a str> {
+    if text.len() > TEXT_MAX {
+        return Err(Error::new(Code::Usage, format!("{name} has {} bytes, more than {TEXT_MAX}", text.len())));
+    }
+    Ok(text)
+}
+
+/// A target's name, or nothing for the empty string.
+pub fn optional_target(text: &str) -> Result<Option<TargetName>> {
+    if text.is_empty() { Ok(None) } else { TargetName::new(checked("target", text)?).map(Some) }
+}
+
+/// A backup's name, which must be there.
+pub fn backup_name(text: &str) -> Result<String> {
+    match checked("backup", text)? {
+        "" => Err(Error::new(Code::Usage, "no backup was named")
+            .with_hint("an id, a unique prefix of one, or `latest`; `neo4j-backupctl list` shows them")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn optional_backup(text: &str) -> Result<Option<String>> {
+    if text.is_empty() { Ok(None) } else { backup_name(text).map(Some) }
+}
+
+/// `Backup(s target, a{sv} {type: s, note: s, dry_run: b})`.
+pub fn read_backup(target: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let kind = reader.text("type")?;
+    let request = BackupRequest {
+        target: TargetName::new(checked("target", target)?)?,
+        kind: kind.as_deref().map(read_kind).transpose()?,
+        note: reader.text("note")?,
+        dry_run: reader.flag("dry_run")?,
+    };
+    reader.finish()?;
+    Ok(Request::Backup(request))
+}
+
+fn read_kind(text: &str) -> Result<BackupKind> {
+    BackupKind::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        let kinds: Vec<_> = BackupKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        Error::new(Code::Usage, format!("{:?} is not a type of backup", shortened(text)))
+            .with_hint(format!("types of backup: {}", kinds.join(", ")))
+    })
+}
+
+/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, no_recover: b, without_system: b, dry_run: b})`.
+pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let into = reader.text("into")?;
+    let in_place = reader.flag("in_place")?;
+    let destination = match (into, in_place) {
+        (Some(directory), false) => {
+            let directory = PathBuf::from(directory);
+            if !directory.is_absolute() {
+                return Err(Error::new(Code::Usage, format!("{} is not an absolute path", directory.display())));
+            }
+            Destination::Into(directory)
+        }
+        (None, true) => Destination::InPlace,
+        _ => {
+            return Err(Error::new(Code::Usage, "a restore needs exactly one destination")
+                .with_hint("give the option `into` with a directory, or `in_place`"));
+        }
+    };
+    let request = RestoreRequest {
+        target: TargetName::new(checked("target", target)?)?,
+        backup: optional_backup(backup)?,
+        destination,
+        no_recover: reader.flag("no_recover")?,
+        without_system: reader.flag("without_system")?,
+        dry_run: reader.flag("dry_run")?,
+    };
+    reader.finish()?;
+    Ok(Request::Restore(request))
+}
+
+/// `Verify(s backup_or_empty, a{sv} {quick: b})`.
+pub fn read_verify(backup: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let request = VerifyRequest { backup: optional_backup(backup)?, quick: reader.flag("quick")? };
+    reader.finish()?;
+    Ok(Request::Verify(request))
+}
+
+/// `Delete(s backup, a{sv} {dry_run: b})`.
+pub fn read_delete(backup: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let request = Request::Delete { backup: backup_name(backup)?, dry_run: reader.flag("dry_run")? };
+    reader.finish()?;
+    Ok(request)
+}
+
+/// `Cleanup(a{sv} {dry_run: b})`.
+pub fn read_cleanup(options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let request = Request::Cleanup { dry_run: reader.flag("dry_run")? };
+    reader.finish()?;
+    Ok(request)
+}
+
+/// `Rescan(a{sv} {})`.
+pub fn read_rescan(options: Received) -> Result<Request> {
+    Reader::new(options).finish()?;
+    Ok(Request::Rescan)
+}
+
+/// The options that stand for a request; its other parts travel as arguments of their own.
+pub fn write(request: &Request) -> Result<Sent> {
+    let mut options = Sent::new();
+    let mut flag = |name, value: bool| {
+        if value {
+            options.insert(name, Variant::from(true));
+        }
+    };
+    match request {
+        Request::Backup(backup) => {
+            flag("dry_run", backup.dry_run);
+            if let Some(kind) = backup.kind {
+                options.insert("type", Variant::from(kind.as_str()));
+            }
+            if let Some(note) = &backup.note {
+                options.insert("note", Variant::from(note.clone()));
+            }
+        }
+        Request::Restore(restore) => {
+            flag("dry_run", restore.dry_run);
+            flag("no_recover", restore.no_recover);
+            flag("without_system", restore.without_system);
+            match &restore.destination {
+                Destination::InPlace => flag("in_place", true),
+                Destination::Into(directory) => {
+                    let text = directory.to_str().ok_or_else(|| {
+                        Error::new(
+                            Code::Usage,
+                            format!("{} is not UTF-8 and cannot travel over D-Bus", directory.display()),
+                        )
+                        .with_hint("use another directory, or `--direct`")
+                    })?;
+                    options.insert("into", Variant::from(text.to_owned()));
+                }
+            }
+        }
+        Request::Verify(verify) => flag("quick", verify.quick),
+        Request::Delete { dry_run, .. } | Request::Cleanup { dry_run } => flag("dry_run", *dry_run),
+        _ => {}
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn over_the_bus(request: &Request) -> Result<Request> {
+        let options: Received =
+            write(request)?.into_iter().map(|(k, v)| (k.to_owned(), v.try_into_owned().expect("owned"))).collect();
+        match request {
+            Request::Backup(r) => read_backup(r.target.as_str(), options),
+            Request::Restore(r) => read_restore(r.target.as_str(), r.backup.as_deref().unwrap_or(""), options),
+            Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
+            Request::Delete { backup, .. } => read_delete(backup, options),
+            Request::Cleanup { .. } => read_cleanup(options),
+            _ => read_rescan(options),
+        }
+    }
+
+    fn requests() -> impl Strategy<Value = Request> {
+        let target = "[a-z0-9_]{1,32}".prop_map(|name| TargetName::new(&name).expect("name"));
+        let backup = proptest::option::of("[a-z0-9~-]{1,60}");
+        let kind = proptest::option::of(proptest::sample::select(BackupKind::ALL.to_vec()));
+        let destination = prop_oneof![
+            Just(Destination::InPlace),
+            "/[^\0]{0,60}".prop_map(|path| Destination::Into(PathBuf::from(path)))
+        ];
+        prop_oneof![
+            (target.clone(), kind, proptest::option::of("[^\0]{0,80}"), any::<bool>()).prop_map(
+                |(target, kind, note, dry_run)| Request::Backup(BackupRequest { target, kind, note, dry_run })
+            ),
+            (target, backup.clone(), destination, any::<[bool; 3]>()).prop_map(
+                |(target, backup, destination, [no_recover, without_system, dry_run])| Request::Restore(
+                    RestoreRequest { target, backup, destination, no_recover, without_system, dry_run }
+                )
+            ),
+            (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
+            ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
+            any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),
+            Just(Request::Rescan),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_arrives_as_it_was_sent(request in requests()) {
+            prop_assert_eq!(over_the_bus(&request).expect("read"), request);
+        }
+    }
+
+    #[test]
+    fn unknown_and_mistyped_options_are_refused_by_name() {
+        let option = |name: &str, value: Variant<'static>| {
+            Received::from([(name.to_owned(), value.try_into_owned().expect("owned"))])
+        };
+        let unknown = read_backup("graph", option("dryrun", Variant::from(true))).expect_err("unknown");
+        assert_eq!(unknown.code(), Code::Usage);
+        assert!(unknown.message().contains("\"dryrun\"") && unknown.hint().contains("dry_run"), "{unknown:?}");
+        let mistyped = read_backup("graph", option("dry_run", Variant::from("yes"))).expect_err("mistyped");
+        assert!(mistyped.message().contains("\"dry_run\"") && mistyped.message().contains('s'), "{mistyped:?}");
+        assert!(read_rescan(option("force", Variant::from(true))).is_err());
+    }
+
+    #[test]
+    fn a_restore_has_one_destination_and_an_absolute_one() {
+        let both = Received::from([
+            ("into".to_owned(), Variant::from("/x").try_into_owned().expect("owned")),
+            ("in_place".to_owned(), Variant::from(true).try_into_owned().expect("owned")),
+        ]);
+        let relative = Received::from([("into".to_owned(), Variant::from("x/y").try_into_owned().expect("owned"))]);
+        for options in [Received::new(), both, relative] {
+            assert_eq!(read_restore("graph", "", options).map_err(|e| e.code()), Err(Code::Usage));
+        }
+        assert!(read_backup("../etc", Received::new()).is_err());
+        assert!(read_delete("", Received::new()).is_err());
+        assert!(read_delete(&"x".repeat(TEXT_MAX + 1), Received::new()).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! The agent's life on the bus: appear, serve, and leave in good order.
+
+use super::address::BusAddress;
+use super::authority::{Authority, Caller};
+use super::exporter::Exporter;
+use super::manager::Manager;
+use super::{BUS_NAME, MANAGER_PATH};
+use crate::agent::jobs::Registry;
+use crate::agent::observed::Job;
+use crate::base::{Code, Error, Result, bytes};
+use crate::telemetry::record::{Occasion, Record};
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use zbus::message::Header;
+use zbus::names::BusName;
+use zbus::{Connection, fdo};
+
+/// How long jobs may take to clean up after the agent was told to end. The unit's `TimeoutStopSec` is longer.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(80);
+/// How long the bus may take to answer who a caller is.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the service manager is told how far the jobs are.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An agent on the bus.
+pub struct Service {
+    connection: Connection,
+    registry: Arc<Registry>,
+    exporter: Arc<Exporter>,
+}
+
+impl Service {
+    /// Connects, exports the manager, and claims the agent's name.
+    pub async fn start(address: &BusAddress, registry: Arc<Registry>, authority: Arc<dyn Authority>) -> Result<Self> {
+        let failed = |cause: zbus::Error| match cause {
+            zbus::Error::NameTaken => Error::new(Code::Busy, format!("another agent has the name {BUS_NAME}"))
+                .with_hint("`busctl status org.neo4jbackup.Agent1` shows which process it is"),
+            other => super::errors::from_bus(&format!("serving on {}", address.describe()), other).with_hint(format!(
+                "check that the bus runs and that its policy lets this user own {BUS_NAME} (dbus/{BUS_NAME}.conf)"
+            )),
+        };
+        let connection = address.builder().build().await.map_err(failed)?;
+        let exporter = Exporter::new(connection.clone(), registry.clone(), authority.clone());
+        let manager = Manager::new(registry.clone(), exporter.clone(), authority);
+        connection.object_server().at(MANAGER_PATH, manager).await.map_err(failed)?;
+        let flags = fdo::RequestNameFlags::DO_NOT_QUEUE;
+        connection.request_name_with_flags(BUS_NAME, flags).await.map_err(failed)?;
+        Ok(Service { connection, registry, exporter })
+    }
+
+    /// The connection it serves on.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Leaves: no new jobs, running ones are ended and waited for. Fails if some did not end in time.
+    pub async fn stop(self, patience: Duration) -> Result<()> {
+        let registry = self.registry.clone();
+        let ended = tokio::task::spawn_blocking(move || registry.stop(patience)).await;
+        // Whoever waits for a job must still hear how it ended.
+        let _ = tokio::time::timeout(BUS_PATIENCE, self.exporter.settled()).await;
+        let _ = tokio::time::timeout(BUS_PATIENCE, self.connection.close()).await;
+        match ended {
+            Ok(true) => Ok(()),
+            _ => Err(Error::new(Code::Interrupted, format!("jobs did not end within {} s", patience.as_secs()))),
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, or until the bus is gone.
+pub fn serve(registry: Arc<Registry>, address: &BusAddress, authority: Arc<dyn Authority>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::new(Code::IoFailed, format!("starting the agent's threads: {cause}")))?;
+    runtime.block_on(async {
+        let watch =
+            |kind| signal(kind).map_err(|cause| Error::new(Code::IoFailed, format!("watching signals: {cause}")));
+        let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+        let service = Service::start(address, registry.clone(), authority).await?;
+        let ready = format!("serving on {} as {BUS_NAME}", address.describe());
+        Record::new(Occasion::AgentReady, &ready).emit();
+        notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
+        let connection = service.connection().clone();
+        let lost = tokio::select! {
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+            () = connection.closed() => true,
+            () = tell_status(&registry) => false,
+        };
+        drop(connection);
+        notify(&[NotifyState::Stopping, NotifyState::Status("waiting for jobs to clean up")]);
+        Record::new(Occasion::AgentStopping, if lost { "the bus is gone" } else { "told to end" }).emit();
+        service.stop(STOP_PATIENCE).await?;
+        if lost {
+            return Err(Error::new(Code::BusUnavailable, format!("{} closed the connection", address.describe())));
+        }
+        Ok(())
+    })
+}
+
+async fn tell_status(registry: &Registry) {
+    let mut tick = tokio::time::interval(STATUS_INTERVAL);
+    let mut told = String::from("ready");
+    loop {
+        tick.tick().await;
+        let running = registry.running();
+        let status = match running.as_slice() {
+            [] => "ready".to_owned(),
+            [job] => describe(job),
+            [first, rest @ ..] => format!("{}; and {} more", describe(first), rest.len()),
+        };
+        if status != told {
+            notify(&[NotifyState::Status(&status)]);
+            told = status;
+        }
+    }
+}
+
+fn describe(job: &Job) -> String {
+    let progress = job.snapshot().progress;
+    let subject = job.request.target().map(|target| format!(" of {target}")).unwrap_or_default();
+    let amount = match (progress.done, progress.total) {
+        (0, _) => String::new(),
+        (done, 0) => format!(", {}", bytes::human(done)),
+        (done, total) => format!(", {} of {}", bytes::human(done), bytes::human(total.max(done))),
+    };
+    let phase = if progress.phase.is_empty() { String::new() } else { format!(": {}", progress.phase) };
+    format!("job {}: {}{subject}{phase}{amount}", job.id, job.request.verb())
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(cause) = sd_notify::notify(states) {
+        tracing::warn!("the service manager could not be told: {cause}");
+    }
+}
+
+/// Who sent a message, as the bus vouches for.
+pub(super) async fn identify(connection: &Connection, header: &Header<'_>) -> Result<Caller> {
+    let refuse = |why: String| Error::new(Code::NotAuthorised, format!("asking the bus who calls: {why}"));
+    let sender = header.sender().ok_or_else(|| refuse("the message has no sender".to_owned()))?;
+    let bus = fdo::DBusProxy::new(connection).await.map_err(|cause| refuse(cause.to_string()))?;
+    let asked = bus.get_connection_unix_user(BusName::from(sender.to_owned()));
+    let uid = tokio::time::timeout(BUS_PATIENCE, asked)
+        .await
+        .map_err(|_| refuse("no answer".to_owned()))?
+        .map_err(|cause| refuse(cause.to_string()))?;
+    Ok(Caller { bus_name: sender.to_string(), uid })
+}

@@ -1,0 +1,82 @@
+//! Who writes a target's chain in a repository. A second writer, such as a cloned host or a restored machine, would
+//! weave its backups into another's; it is refused.
+
+use super::small_object::{put, read};
+use super::store::{Commit, Store};
+use crate::artifact::identity::{FORMAT, Owner, OwnerRecord};
+use crate::artifact::object_key;
+use crate::artifact::signing::{self, Keyring};
+use crate::base::ids::TargetName;
+use crate::base::{Code, Error, Result};
+
+/// Largest owner record that is read, in bytes.
+const RECORD_MAX: u64 = 64 << 10;
+
+pub(super) fn read_owner(
+    store: &dyn Store,
+    keyring: &Keyring,
+    environment: &str,
+    target: &TargetName,
+) -> Result<Option<OwnerRecord>> {
+    let key = object_key::owner(environment, target)?;
+    let bytes = match read(store, &key, RECORD_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.code() == Code::ObjectNotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let what = format!("{key} of {}", store.location());
+    let (record, _): (OwnerRecord, _) = signing::open(&bytes, keyring, &what)?;
+    if record.format > FORMAT {
+        return Err(Error::new(
+            Code::FormatUnsupported,
+            format!("{what} has format {}, this release reads up to {FORMAT}", record.format),
+        ));
+    }
+    if record.environment != environment || record.target != *target {
+        return Err(Error::new(
+            Code::SignatureInvalid,
+            format!("{what} is that of {} in {}: it was put in another's place", record.target, record.environment),
+        ));
+    }
+    Ok(Some(record))
+}
+
+pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, record: &OwnerRecord) -> Result<()> {
+    if let Some(present) = read_owner(store, keyring, &record.environment, &record.target)? {
+        return judge(repository, &present, record);
+    }
+    let key = object_key::owner(&record.environment, &record.target)?;
+    match put(store, &key, &signing::seal(record, keyring.current())?, Commit::IfAbsent) {
+        Ok(_) => Ok(()),
+        // Two claimed at once; the one that was slower looks who won.
+        Err(error) if error.code() == Code::ObjectConflict => {
+            match read_owner(store, keyring, &record.environment, &record.target)? {
+                Some(present) => judge(repository, &present, record),
+                None => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn judge(repository: &str, present: &OwnerRecord, claimed: &OwnerRecord) -> Result<()> {
+    if present.owner.is_same_writer(&claimed.owner) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::OwnerConflict,
+        format!(
+            "target {} in repository {repository} is written by {}; this is {}",
+            claimed.target,
+            describe(&present.owner),
+            describe(&claimed.owner)
+        ),
+    ))
+}
+
+fn describe(owner: &Owner) -> String {
+    format!(
+        "host {} (machine {}, data {}, epoch {})",
+        owner.host, owner.machine_id, owner.data_identity, owner.epoch
+    )
+}
