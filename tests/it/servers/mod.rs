@@ -1,0 +1,3 @@
+//! Private servers that tests start and that end with them.
+
+pub(crate) mod postgres;
