@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// A held lock.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl FileLock {
                 // Only for the message that the next comer gets; the lock itself is the kernel's.
                 let _ = file.set_len(0).and_then(|()| file.rewind());
                 let _ = writeln!(file, "{}", std::process::id());
-                Ok(FileLock { _file: file, path: path.to_owned() })
+                Ok(FileLock { file, path: path.to_owned() })
             }
             Err(cause) => Err(refused(&mut file, path, what, cause)),
         }
@@ -33,9 +33,15 @@ impl FileLock {
     pub fn shared(path: &Path, what: &str) -> Result<Self> {
         let mut file = open(path)?;
         match FileExt::try_lock_shared(&file) {
-            Ok(()) => Ok(FileLock { _file: file, path: path.to_owned() }),
+            Ok(()) => Ok(FileLock { file, path: path.to_owned() }),
             Err(cause) => Err(refused(&mut file, path, what, cause)),
         }
+    }
+
+    /// Goes on holding an exclusive lock together with others.
+    pub fn share(self) -> Result<Self> {
+        FileExt::try_lock_shared(&self.file).map_err(|cause| Error::io("sharing the lock", &self.path, cause))?;
+        Ok(self)
     }
 
     /// The locked file.
@@ -78,7 +84,9 @@ mod tests {
         let path = directory.path().join("lock");
         let first = FileLock::exclusive(&path, "the lane").expect("first");
         assert_eq!(FileLock::exclusive(&path, "the lane").map(|_| ()).map_err(|e| e.code()), Err(Code::Busy));
-        drop(first);
+        let shared = first.share().expect("share");
+        let other = FileLock::shared(&path, "the lane").expect("shared beside it");
+        drop((shared, other));
         let _one = FileLock::shared(&path, "the lane").expect("shared");
         let _two = FileLock::shared(&path, "the lane").expect("shared");
         assert!(FileLock::exclusive(&path, "the lane").is_err());

@@ -1,5 +1,118 @@
 //! Layer 3: the verbs, a file each. [`request::Request`] is what can be asked for, [`answer::Answer`] what comes back;
-//! both are plain data, so that a call travels over D-Bus and in-process alike.
+//! both are plain data, so that a call travels over D-Bus and in-process alike. [`execute`] carries one out.
 
 pub mod answer;
+pub mod backup;
+pub mod check;
+pub mod context;
+pub mod crypt;
+pub mod preflight;
+pub(crate) mod debris;
+pub mod delete;
+pub mod expire;
+pub mod keys;
+pub mod list;
+pub mod records;
+pub mod recover;
 pub mod request;
+pub mod rescan;
+pub mod restore;
+pub(crate) mod select;
+pub mod status;
+pub mod verify;
+
+use crate::base::ids::JobId;
+use crate::base::task::{Severity, Task};
+use crate::base::{Code, Error, Result, bytes};
+use answer::{Answer, VerifyReport};
+use context::Context;
+use records::Happening;
+use request::Request;
+
+/// Carries a request out in the calling thread. Jobs leave their beginning and end in the ledger's events, with the
+/// name of who asked. `Jobs` and `Cancel` are the agent's own and refused here.
+pub fn execute(context: &Context, request: &Request, job: Option<JobId>, actor: &str, task: &Task) -> Result<Answer> {
+    if !request.is_job() {
+        return answer(context, request, task);
+    }
+    let happening = |name: &str, severity, text: String| {
+        let name = format!("{}-{name}", request.verb());
+        records::event(context, Happening { severity, name: &name, target: request.target(), job, actor, text: &text })
+    };
+    happening("started", Severity::Info, format!("{} was asked for by {actor}", request.verb()))?;
+    match answer(context, request, task) {
+        Ok(answer) => {
+            happening("succeeded", Severity::Info, summary(&answer))?;
+            Ok(answer)
+        }
+        Err(error) => {
+            // The error itself matters more than a ledger that cannot take it.
+            let _ = happening("failed", Severity::Error, error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
+    Ok(match request {
+        Request::Backup(request) => Answer::Backup(backup::run(context, request, task)?),
+        Request::Restore(request) => Answer::Restore(restore::run(context, request, task)?),
+        Request::Verify(request) => Answer::Verify(refuse_damage(verify::run(context, request, task)?)?),
+        Request::Delete { backup, dry_run } => Answer::Delete(delete::run(context, backup, *dry_run, task)?),
+        Request::Cleanup { dry_run } => Answer::Cleanup(expire::cleanup(context, *dry_run, task)?),
+        Request::Rescan => Answer::Rescan(rescan::run(context, task)?),
+        Request::Status { target } => Answer::Status { targets: status::run(context, target.as_ref())? },
+        Request::List { target } => Answer::List(list::list(context, target.as_ref())?),
+        Request::Show { backup } => Answer::Show(Box::new(list::show(context, backup)?)),
+        Request::History { limit } => {
+            let (jobs, events) = records::history(context, *limit)?;
+            Answer::History { jobs, events }
+        }
+        Request::Restores => Answer::Restores { restores: records::restores(context)? },
+        Request::Check { target } => Answer::Check { findings: check::run(context, target.as_ref(), task)? },
+        Request::KeyList => Answer::KeyList { keys: keys::list(context)? },
+        Request::Jobs | Request::Cancel { .. } => {
+            return Err(Error::new(Code::Internal, format!("{} is the agent's own to answer", request.verb())));
+        }
+    })
+}
+
+/// A verification that found damage is an error, which names every damaged object.
+fn refuse_damage(report: VerifyReport) -> Result<VerifyReport> {
+    let problems: Vec<_> = report
+        .backups
+        .iter()
+        .flat_map(|backup| backup.problems.iter().map(move |problem| (&backup.repository, problem)))
+        .collect();
+    let Some((_, first)) = problems.first() else { return Ok(report) };
+    // One kind of problem keeps its own code (a wrong key is no damage); a mixture is damage.
+    let same = problems.iter().all(|(_, problem)| problem.code == first.code);
+    let code = if same { Code::from_name(&first.code).unwrap_or(Code::BackupCorrupted) } else { Code::BackupCorrupted };
+    let lines: Vec<_> = problems
+        .iter()
+        .map(|(repository, problem)| format!("{} in {repository}: {} ({})", problem.object, problem.text, problem.code))
+        .collect();
+    Err(Error::new(code, format!("{} problems: {}", lines.len(), lines.join("; "))))
+}
+
+/// One line for the log.
+fn summary(answer: &Answer) -> String {
+    match answer {
+        Answer::Backup(report) => backup::summary(report),
+        Answer::Restore(report) => format!(
+            "{} from {} into {} in {} s{}",
+            report.backup,
+            report.repository,
+            report.directory.display(),
+            report.duration_ms / 1000,
+            if report.dry_run { " (dry run)" } else { "" }
+        ),
+        Answer::Verify(report) => format!("{} backups are sound", report.backups.len()),
+        Answer::Delete(report) => format!("{}: {} objects, {}", report.backup, report.objects, bytes::human(report.bytes)),
+        Answer::Cleanup(report) => {
+            format!("{} backups deleted, {} kept, {} freed", report.deleted.len(), report.kept, bytes::human(report.bytes))
+        }
+        Answer::Rescan(report) => format!("{} found, {} added, {} missing", report.found, report.added, report.missing),
+        _ => String::new(),
+    }
+}

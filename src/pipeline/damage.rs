@@ -37,7 +37,9 @@ impl Coded for Damage {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Damage::Padding => Some("check that it is the passphrase this was encrypted with".to_owned()),
+            Damage::Padding => {
+                Some("give the passphrase and the number of iterations it was encrypted with".to_owned())
+            }
             _ => None,
         }
     }

@@ -86,6 +86,20 @@ fn pass(
     })
 }
 
+/// Size and SHA-256 of `source`, read to its end. Counts bytes as the task's progress.
+pub fn digest_stream(source: &mut (dyn Read + Send), task: &Task) -> Result<(u64, String)> {
+    let (mut hasher, mut size) = (Sha256::new(), 0u64);
+    let read = |feed: &mut Feed<'_>| read_all(source, feed, "the input", |_| task.check());
+    let digest = |bytes: &[u8]| {
+        hasher.update(bytes);
+        size += bytes.len() as u64;
+        task.advance(bytes.len() as u64);
+        Ok(())
+    };
+    chain::run(task, QUEUE_BUFFERS, read, Vec::new(), digest)?;
+    Ok((size, hex::encode(hasher.finalize())))
+}
+
 /// Encrypts bytes at hand, for small things such as a passphrase under another one.
 pub fn encrypt_bytes(plain: &[u8], passphrase: &Secret, iterations: u32) -> Result<Vec<u8>> {
     through(&mut Encrypt::new(passphrase, iterations)?, plain)

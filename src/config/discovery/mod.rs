@@ -1,0 +1,10 @@
+//! What the short form leaves out is looked up on the host: files that packages put there, never a running server.
+//!
+//! - [`host`]: the host, seen through a root directory, so that tests can fake one
+//! - [`neo4j`], [`postgresql`]: what each leaves where
+//! - [`server_files`]: how their configuration files are read
+
+pub mod host;
+pub mod neo4j;
+pub mod postgresql;
+pub mod server_files;

@@ -1,0 +1,229 @@
+//! `backup`: preflight, stop where a cold copy needs it, volumes into every repository, start, read back, manifest last.
+//!
+//! The order is the promise: an object is durable before the manifest that names it is written, the manifest is
+//! written after everything was read back and opened once, and the ledger learns of it last.
+
+mod config_archive;
+mod manifest;
+mod objects;
+mod preparation;
+pub(crate) mod stopped_server;
+
+pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
+
+use crate::artifact::manifest::{Content, ObjectRecord, Role, SignedManifest};
+use crate::base::clock::Stopwatch;
+use crate::base::ids::BackupId;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result, bytes};
+use crate::driver::{Census, FullReport, Source};
+use crate::operation::answer::BackupReport;
+use crate::operation::context::{Context, Lane, Target};
+use crate::operation::records;
+use crate::operation::request::BackupRequest;
+use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
+use preparation::Prepared;
+use stopped_server::StoppedServer;
+use std::time::Duration;
+
+/// What was read from the database, before the manifest is made of it.
+struct Taken {
+    objects: Vec<ObjectRecord>,
+    report: FullReport,
+    census: Census,
+    downtime: Duration,
+}
+
+/// Takes a full backup of a target.
+///
+/// Errors: `BUSY`, `BACKUP_NO_SPACE`, `OWNER_CONFLICT`, the driver's own, `BACKUP_PARTIAL` if it is complete in some
+/// repositories only. Whatever the error, the server runs again and nothing unfinished is left in a repository.
+pub fn run(context: &Context, request: &BackupRequest, task: &Task) -> Result<BackupReport> {
+    let watch = Stopwatch::start();
+    let target = context.target(&request.target)?;
+    let kind = request.kind.unwrap_or_else(|| target.driver.default_kind());
+    let lane = context.lane(&target.name, Lane::Base)?;
+    task.phase("preflight", 0);
+    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+    if request.dry_run {
+        return preparation::rehearse(context, target, &source, kind);
+    }
+
+    let Prepared { branches, left_out, id } = preparation::prepare(context, target, &source, kind, &lane, task)?;
+    let shape = Shape::of(target, &context.environment, &id)?;
+    let outcome = take(context, target, &shape, &branches, &source, task)
+        .and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
+    if outcome.is_err() {
+        preparation::sweep_unfinished(context, target, &branches, &lane, &task.shielded());
+    }
+    let (signed, complete) = outcome?;
+    let failures = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
+    report(failures, signed, complete)
+}
+
+fn take(
+    context: &Context,
+    target: &Target,
+    shape: &Shape<'_>,
+    branches: &[Branch],
+    source: &Source,
+    task: &Task,
+) -> Result<Taken> {
+    let driver = &target.driver;
+    let workspace = context.workspace(&shape.id.to_string())?;
+    let before = driver.census(task)?;
+    let stopped = match driver.needs_stop(shape.id.kind) && driver.is_running(task)? {
+        true => Some(StoppedServer::stop(&*context.host, target, task)?),
+        false => None,
+    };
+    let was_running = stopped.is_some() || !driver.needs_stop(shape.id.kind);
+    task.phase("backing up", source.estimated_bytes);
+    let mut full = driver.begin_full(shape.id.kind, workspace.path(), task)?;
+    let objects = write_volumes(shape, full.take_volumes(), branches, LANES_AT_ONCE, task)?;
+    let mut report = full.finish(task)?;
+    let downtime = match stopped {
+        Some(stopped) => stopped.start()?,
+        None => Duration::ZERO,
+    };
+    let census = match report.statistics.take() {
+        Some(statistics) => Census { statistics, mark: None },
+        None => settle_census(before, was_running.then(|| driver.census(task)).transpose()?),
+    };
+    Ok(Taken { objects, report, census, downtime })
+}
+
+/// Counts hold for the backup's very moment only if nothing was written from the counting until after that moment.
+fn settle_census(before: Census, after: Option<Census>) -> Census {
+    let mut census = before;
+    let after_mark = after.and_then(|census| census.mark);
+    census.statistics.exact = !census.statistics.counts.is_empty() && census.mark.is_some() && census.mark == after_mark;
+    if !census.statistics.exact && census.statistics.remark.is_none() {
+        census.statistics.remark = Some("the database was written to while it was backed up".to_owned());
+    }
+    census
+}
+
+#[allow(clippy::too_many_arguments)]
+fn finish(
+    context: &Context,
+    target: &Target,
+    request: &BackupRequest,
+    source: &Source,
+    shape: &Shape<'_>,
+    branches: &[Branch],
+    mut taken: Taken,
+    watch: Stopwatch,
+    task: &Task,
+) -> Result<(SignedManifest, Vec<String>)> {
+    let files = target.driver.outside_files(task)?;
+    let (archive, warnings) = config_archive::build(source, &files, &context.own_files, task)?;
+    taken.report.warnings.extend(warnings);
+    let outline = Outline {
+        name: "config".to_owned(),
+        role: Role::Config,
+        content: Content::Tar,
+        lane: 0,
+        extension: "config.tar".to_owned(),
+        compressed: false,
+        hash_plain: true,
+    };
+    taken.objects.push(write_object(shape, &outline, branches, &archive[..], |_| Ok(()), task)?);
+    read_back(target, &taken.objects, branches, task)?;
+    if let Some(remark) = &taken.census.statistics.remark {
+        task.warn(format!("counts: {remark}"));
+    }
+
+    task.phase("signing", 0);
+    let template = manifest::compose(context, target, request, source, shape.id, taken, watch.elapsed());
+    let mut last = None;
+    let mut complete = Vec::new();
+    for branch in branches.iter().filter(|branch| branch.is_alive()) {
+        // From here on a cancel comes too late: the next repository either gets its manifest or an error.
+        match manifest::commit(context, target, branch, &template) {
+            Ok(signed) => {
+                records::backup_taken(context, branch.repository.name(), &signed)?;
+                complete.push(branch.repository.name().to_owned());
+                last = Some(signed);
+            }
+            Err(error) => branch.fail(error),
+        }
+    }
+    require_survivor(branches)?;
+    let signed = last.ok_or_else(|| Error::new(Code::Internal, "no repository took the manifest"))?;
+    Ok((signed, complete))
+}
+
+fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -> Result<BackupReport> {
+    let manifest = signed.manifest;
+    if !failures.is_empty() {
+        let text: Vec<_> = failures.iter().map(Error::to_string).collect();
+        return Err(Error::new(
+            Code::BackupPartial,
+            format!("{} is complete in {}, but not everywhere: {}", manifest.id, complete.join(", "), text.join("; ")),
+        ));
+    }
+    Ok(BackupReport {
+        plain_bytes: manifest.plain_bytes(),
+        stored_bytes: manifest.stored_bytes(),
+        method: method_of(&manifest.id, manifest.engine.as_str()),
+        id: manifest.id,
+        dry_run: false,
+        repositories: complete,
+        server_version: manifest.server.version,
+        sha256: manifest.sha256,
+        counts: manifest.statistics.counts.into_iter().collect(),
+        counts_exact: manifest.statistics.exact,
+        duration_ms: manifest.duration_ms,
+        downtime_ms: manifest.downtime_ms,
+        warnings: manifest.warnings,
+    })
+}
+
+/// What ran, as B4 wants to read it.
+fn method_of(id: &BackupId, engine: &str) -> String {
+    match (engine, id.kind.as_str()) {
+        ("neo4j", "dump") => "neo4j-admin database dump".to_owned(),
+        ("postgresql", "base") => "pg_basebackup".to_owned(),
+        (engine, kind) => format!("{engine} {kind}"),
+    }
+}
+
+/// The line that the log gets.
+pub(crate) fn summary(report: &BackupReport) -> String {
+    if report.dry_run {
+        return format!("dry run of {}: {} would be read", report.id, bytes::human(report.plain_bytes));
+    }
+    format!(
+        "{}: {} stored as {} in {} s, server stopped for {} s",
+        report.id,
+        bytes::human(report.plain_bytes),
+        bytes::human(report.stored_bytes),
+        report.duration_ms / 1000,
+        report.downtime_ms / 1000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::statistics::Statistics;
+    use std::collections::BTreeMap;
+
+    fn census(nodes: u64, mark: Option<&str>) -> Census {
+        let statistics = Statistics { counts: BTreeMap::from([("nodes".to_owned(), nodes)]), ..Statistics::default() };
+        Census { statistics, mark: mark.map(str::to_owned) }
+    }
+
+    #[test]
+    fn counts_are_exact_only_if_the_mark_stood_still() {
+        assert!(settle_census(census(1, Some("7")), Some(census(1, Some("7")))).statistics.exact);
+        for (before, after) in [
+            (census(1, Some("7")), Some(census(1, Some("8")))),
+            (census(1, None), Some(census(1, None))),
+            (census(1, Some("7")), None),
+        ] {
+            let settled = settle_census(before, after).statistics;
+            assert!(!settled.exact && settled.remark.is_some());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Before a backup: owner, room, leftovers, an id of its own.
+
+use super::objects::Branch;
+use crate::artifact::identity::{FORMAT, OwnerDocument, OwnerRecord};
+use crate::base::{Code, Error, Result, bytes};
+use crate::base::ids::{BackupId, BackupKind, Stamp};
+use crate::base::lock::FileLock;
+use crate::base::task::Task;
+use crate::driver::Source;
+use crate::operation::answer::BackupReport;
+use crate::operation::context::{Context, Target};
+use crate::operation::preflight::{self, Need};
+use crate::operation::{debris, records};
+use crate::repository::catalog::Repository;
+
+/// A backup that may begin.
+pub(super) struct Prepared {
+    /// The repositories that take part.
+    pub(super) branches: Vec<Branch>,
+    /// Why others do not; the backup then ends as partial.
+    pub(super) left_out: Vec<Error>,
+    /// Its id.
+    pub(super) id: BackupId,
+}
+
+/// Opens the repositories, checks owner and room in each, removes what an earlier run left, and finds a free id.
+/// A repository that cannot take part is left out with its reason; none left is an error.
+pub(super) fn prepare(
+    context: &Context,
+    target: &Target,
+    source: &Source,
+    kind: BackupKind,
+    lane: &FileLock,
+    task: &Task,
+) -> Result<Prepared> {
+    preflight::check_path(&context.state_directory, Need { required: 0, minimum_free_percent: target.minimum_free_percent })?;
+    let mut branches = Vec::new();
+    let mut left_out = Vec::new();
+    for name in &target.repositories {
+        match context.repository_to_write(target, name).and_then(|repository| admit(context, target, source, repository)) {
+            Ok(repository) => branches.push(Branch::new(repository)),
+            Err(error) => {
+                task.warn(format!("repository {name}: {error}"));
+                left_out.push(error.context(format!("repository {name}")));
+            }
+        }
+    }
+    if branches.is_empty() {
+        let none = || Error::new(Code::ConfigInvalid, format!("no repository is configured for {}", target.name));
+        return Err(left_out.into_iter().next().unwrap_or_else(none));
+    }
+    sweep_unfinished(context, target, &branches, lane, task);
+    let id = free_id(context, target, kind, &branches)?;
+    Ok(Prepared { branches, left_out, id })
+}
+
+fn admit(context: &Context, target: &Target, source: &Source, repository: Repository) -> Result<Repository> {
+    let current = repository.owner(&context.environment, &target.name)?;
+    let epoch = current.as_ref().map_or(1, |record| record.owner.epoch);
+    let owner = context.owner(&source.data_identity, epoch);
+    repository.claim(&OwnerRecord {
+        document: OwnerDocument::Owner,
+        format: FORMAT,
+        environment: context.environment.clone(),
+        target: target.name.clone(),
+        owner,
+        since: context.clock.now(),
+    })?;
+    if let Some(space) = repository.store().space()? {
+        let last = records::last_sizes(context, &target.name)?;
+        let required = preflight::expected_stored(source.estimated_bytes, last);
+        let need = Need { required, minimum_free_percent: target.minimum_free_percent };
+        preflight::judge(&repository.store().location(), space, need)?;
+    }
+    Ok(repository)
+}
+
+/// Removes what earlier runs left in the repositories that take part.
+pub(super) fn sweep_unfinished(context: &Context, target: &Target, branches: &[Branch], lane: &FileLock, task: &Task) {
+    for branch in branches {
+        let name = branch.repository.name();
+        match debris::remove(context, target, &branch.repository, lane) {
+            Ok(0) => {}
+            Ok(count) => task.info(format!("{name}: removed {count} objects of backups that never finished")),
+            Err(error) => task.warn(format!("{name}: leftovers could not be removed: {error}")),
+        }
+    }
+}
+
+/// The current second, or the next one that no backup of this target has.
+fn free_id(context: &Context, target: &Target, kind: BackupKind, branches: &[Branch]) -> Result<BackupId> {
+    let mut id = BackupId { target: target.name.clone(), stamp: Stamp::new(context.clock.now()), kind };
+    loop {
+        let key = crate::artifact::object_key::backup_manifest(&context.environment, &id)?;
+        let mut taken = false;
+        for branch in branches {
+            taken |= branch.repository.store().stat(&key)?.is_some();
+        }
+        if !taken {
+            return Ok(id);
+        }
+        id.stamp = id.stamp.next();
+    }
+}
+
+/// A dry run: everything that does not write. It needs no passphrase and no repository that exists (A7, A10).
+pub(super) fn rehearse(context: &Context, target: &Target, source: &Source, kind: BackupKind) -> Result<BackupReport> {
+    let last = records::last_sizes(context, &target.name)?;
+    let required = preflight::expected_stored(source.estimated_bytes, last);
+    let need = Need { required, minimum_free_percent: target.minimum_free_percent };
+    let mut warnings = Vec::new();
+    for name in &target.repositories {
+        let store = context.repositories.get(name).map(|place| (place.open)(false));
+        match store {
+            Some(Ok(store)) => {
+                if let Some(space) = store.space()? {
+                    preflight::judge(&store.location(), space, need)?;
+                }
+            }
+            Some(Err(error)) => warnings.push(format!("repository {name} is not there yet: {}", error.message())),
+            None => warnings.push(format!("repository {name} is not configured")),
+        }
+    }
+    if target.driver.needs_stop(kind) {
+        warnings.push("the server would be stopped while it is read".to_owned());
+    }
+    warnings.push(format!("about {} would be stored", bytes::human(required)));
+    let id = BackupId { target: target.name.clone(), stamp: Stamp::new(context.clock.now()), kind };
+    Ok(BackupReport {
+        method: super::method_of(&id, target.driver.engine().as_str()),
+        id,
+        dry_run: true,
+        repositories: target.repositories.clone(),
+        server_version: source.server.version.clone(),
+        plain_bytes: source.estimated_bytes,
+        stored_bytes: required,
+        sha256: String::new(),
+        counts: Vec::new(),
+        counts_exact: false,
+        duration_ms: 0,
+        downtime_ms: 0,
+        warnings,
+    })
+}

@@ -1,0 +1,115 @@
+//! `check`: one doctor for the agent, its repositories and its targets. Each finding carries the literal command that
+//! mends it.
+
+use crate::base::ids::TargetName;
+use crate::base::task::{Severity, Task};
+use crate::base::{Code, Error, Result};
+use crate::driver::Finding;
+use crate::host::Service;
+use crate::operation::answer::TargetFinding;
+use crate::operation::context::{Context, Target};
+use crate::operation::{records, status};
+
+/// No fresh backup for this long is a finding, whatever the schedule says.
+const STALE_AFTER_S: i64 = 26 * 3600;
+
+/// Examines everything, or one target. Worst findings first.
+pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<Vec<TargetFinding>> {
+    let mut findings = Vec::new();
+    if only.is_none() {
+        own(context, &mut findings);
+    }
+    let targets: Vec<&Target> = match only {
+        Some(name) => vec![context.target(name)?],
+        None => context.targets.values().collect(),
+    };
+    for target in targets {
+        task.check()?;
+        let mut add = |finding| findings.push(TargetFinding { target: Some(target.name.clone()), finding });
+        target.driver.doctor(task).into_iter().for_each(&mut add);
+        if target.service == Service::Unmanaged {
+            add(Finding {
+                code: "service-unmanaged".to_owned(),
+                severity: Severity::Warning,
+                text: "the configuration does not say how the server is stopped and started".to_owned(),
+                fix: format!("set `unit` in [target.{}]", target.name),
+            });
+        }
+        if let Err(error) = target.keyring.get() {
+            add(of_error("passphrase", &error));
+        }
+        for name in &target.repositories {
+            repository(context, target, name, &mut add);
+        }
+        freshness(context, target, &mut add)?;
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.finding.severity));
+    Ok(findings)
+}
+
+fn own(context: &Context, findings: &mut Vec<TargetFinding>) {
+    if context.targets.is_empty() {
+        findings.push(TargetFinding {
+            target: None,
+            finding: Finding {
+                code: "no-targets".to_owned(),
+                severity: Severity::Error,
+                text: "no database is configured".to_owned(),
+                fix: "neo4j-backupctl config template".to_owned(),
+            },
+        });
+    }
+    if let Err(error) = records::integrity(context) {
+        findings.push(TargetFinding { target: None, finding: of_error("ledger", &error) });
+    }
+}
+
+fn of_error(code: &str, error: &Error) -> Finding {
+    Finding {
+        code: code.to_owned(),
+        severity: Severity::Error,
+        text: error.message().to_owned(),
+        fix: error.hint().to_owned(),
+    }
+}
+
+fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMut(Finding)) {
+    match context.repository(target, name) {
+        Ok(repository) => {
+            if let Ok(Some(space)) = repository.store().space()
+                && space.available_percent() < f64::from(target.minimum_free_percent)
+            {
+                add(Finding {
+                    code: "repository-space".to_owned(),
+                    severity: Severity::Error,
+                    text: format!("{}: only {:.1} % are free", repository.store().location(), space.available_percent()),
+                    fix: "neo4j-backupctl cleanup --dry-run".to_owned(),
+                });
+            }
+        }
+        Err(error) if error.code() == Code::RepositoryNotFound => add(Finding {
+            code: "repository-absent".to_owned(),
+            severity: Severity::Warning,
+            text: format!("repository {name}: {}", error.message()),
+            fix: format!("neo4j-backupctl backup {}", target.name),
+        }),
+        Err(error) => add(of_error("repository", &error.context(format!("repository {name}")))),
+    }
+}
+
+fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
+    for status in status::run(context, Some(&target.name))? {
+        let text = match status.age_seconds {
+            None => "there is no usable backup".to_owned(),
+            Some(age) if age > STALE_AFTER_S => format!("the newest usable backup is {} hours old", age / 3600),
+            Some(_) => continue,
+        };
+        add(Finding {
+            code: "no-fresh-backup".to_owned(),
+            severity: Severity::Error,
+            text,
+            fix: format!("neo4j-backupctl backup {}", target.name),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! What every verb works with: the configured targets and repositories, the ledger, the host. Assembled once, by
+//! `agent/assemble.rs`; the verbs see only traits.
+
+use crate::artifact::identity::Owner;
+use crate::artifact::signing::Keyring;
+use crate::base::clock::Clock;
+use crate::base::ids::TargetName;
+use crate::base::lock::FileLock;
+use crate::base::{Code, Error, Result};
+use crate::driver::{Driver, OutsideFile};
+use crate::host::{HostOps, Service};
+use crate::ledger::Ledger;
+use crate::pipeline::{Compression, ReadPolicy};
+use crate::repository::catalog::Repository;
+use crate::repository::store::Store;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Who this host is.
+#[derive(Clone, Debug)]
+pub struct HostIdentity {
+    /// Its name.
+    pub name: String,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+}
+
+/// Keys that are derived from passphrase files when they are first needed: reading the ledger needs none.
+pub struct LazyKeyring {
+    load: Box<dyn Fn() -> Result<Keyring> + Send + Sync>,
+    loaded: OnceLock<Arc<Keyring>>,
+}
+
+impl LazyKeyring {
+    /// A keyring that `load` makes.
+    pub fn new(load: impl Fn() -> Result<Keyring> + Send + Sync + 'static) -> Self {
+        LazyKeyring { load: Box::new(load), loaded: OnceLock::new() }
+    }
+
+    /// The keyring; a failure is not remembered, so that a mended file works at once.
+    pub fn get(&self) -> Result<Arc<Keyring>> {
+        if let Some(keyring) = self.loaded.get() {
+            return Ok(keyring.clone());
+        }
+        let keyring = Arc::new((self.load)()?);
+        Ok(self.loaded.get_or_init(|| keyring).clone())
+    }
+}
+
+/// How long backups are kept, by count of days, weeks and months that have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// Everything younger than this many days.
+    pub days: Option<u32>,
+    /// Newest backups of this many days.
+    pub daily: u32,
+    /// Newest backups of this many weeks.
+    pub weekly: u32,
+    /// Newest backups of this many months.
+    pub monthly: u32,
+    /// Verified backups that are never gone below.
+    pub minimum_verified: u32,
+}
+
+/// A configured database.
+pub struct Target {
+    /// Its name.
+    pub name: TargetName,
+    /// How to talk to it.
+    pub driver: Arc<dyn Driver>,
+    /// How it is stopped and started.
+    pub service: Service,
+    /// Names of its repositories; the first is read from first.
+    pub repositories: Vec<String>,
+    /// How its backups are compressed.
+    pub compression: Compression,
+    /// Whether its backups are encrypted, and with how many iterations.
+    pub iterations: Option<u32>,
+    /// Its keys.
+    pub keyring: Arc<LazyKeyring>,
+    /// What is demanded of objects that are read.
+    pub read_policy: ReadPolicy,
+    /// Free space that a backup must find, in percent.
+    pub minimum_free_percent: u8,
+    /// How long its backups are kept.
+    pub retention: RetentionPolicy,
+}
+
+/// A configured repository. It is opened when it is needed: one that cannot be reached must not stop the others.
+pub struct RepositoryPlace {
+    /// Its name.
+    pub name: String,
+    /// Opens the store; with `true` it is made if it is not there.
+    #[allow(clippy::type_complexity)]
+    pub open: Box<dyn Fn(bool) -> Result<Arc<dyn Store>> + Send + Sync>,
+}
+
+/// Everything a verb needs.
+pub struct Context {
+    /// The environment, part of every key.
+    pub environment: String,
+    /// Ledger, locks, journals.
+    pub state_directory: PathBuf,
+    /// This host.
+    pub identity: HostIdentity,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Whatever changes the host.
+    pub host: Arc<dyn HostOps>,
+    /// The agent's own configuration files, kept in each backup's configuration archive.
+    pub own_files: Vec<OutsideFile>,
+    /// The targets.
+    pub targets: BTreeMap<TargetName, Target>,
+    /// The repositories.
+    pub repositories: BTreeMap<String, RepositoryPlace>,
+    /// Held as long as this value lives.
+    pub state_lock: Mutex<StateLock>,
+}
+
+/// How this process holds the state directory.
+#[derive(Debug)]
+pub enum StateLock {
+    /// For itself: what looks like a leftover is one.
+    Alone(FileLock),
+    /// Beside others, whose work must not be taken for a leftover.
+    Shared(FileLock),
+    /// Between the two, or lost while changing.
+    Gone,
+}
+
+/// The lanes of work of a target. Different lanes run side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Full backups.
+    Base,
+    /// The log's archive.
+    Log,
+    /// Restores.
+    Restore,
+}
+
+impl Lane {
+    fn name(self) -> &'static str {
+        match self {
+            Lane::Base => "base",
+            Lane::Log => "log",
+            Lane::Restore => "restore",
+        }
+    }
+}
+
+impl Context {
+    /// The target, or `TARGET_UNKNOWN` with the names there are.
+    pub fn target(&self, name: &TargetName) -> Result<&Target> {
+        self.targets.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.targets.keys().map(TargetName::as_str).collect();
+            Error::new(Code::TargetUnknown, format!("there is no target {name}; configured: {}", known.join(", ")))
+        })
+    }
+
+    /// Directory for the agent's state.
+    pub fn state_directory(&self) -> &Path {
+        &self.state_directory
+    }
+
+    /// Names of all targets.
+    pub fn target_names(&self) -> Vec<TargetName> {
+        self.targets.keys().cloned().collect()
+    }
+
+    /// Opens one of a target's repositories to read.
+    pub fn repository(&self, target: &Target, name: &str) -> Result<Repository> {
+        let place = self.place(name)?;
+        Repository::open(name, (place.open)(false)?, target.keyring.get()?)
+    }
+
+    /// Opens one of a target's repositories to write; the first use makes it.
+    pub fn repository_to_write(&self, target: &Target, name: &str) -> Result<Repository> {
+        let place = self.place(name)?;
+        Repository::open_or_create(name, (place.open)(true)?, target.keyring.get()?, &*self.clock)
+    }
+
+    fn place(&self, name: &str) -> Result<&RepositoryPlace> {
+        self.repositories
+            .get(name)
+            .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("there is no repository {name:?} in the configuration")))
+    }
+
+    /// Takes a lane of a target, or says who has it (`BUSY`).
+    pub fn lane(&self, target: &TargetName, lane: Lane) -> Result<FileLock> {
+        let directory = self.state_directory.join("locks");
+        let path = directory.join(format!("{target}.{}.lock", lane.name()));
+        FileLock::exclusive(&path, &format!("the {} lane of {target}", lane.name()))
+    }
+
+    /// Says that a target's stored backups are being read, or asks that nobody reads them.
+    pub fn reading(&self, target: &TargetName, exclusively: bool) -> Result<FileLock> {
+        let path = self.state_directory.join("locks").join(format!("{target}.read.lock"));
+        let what = format!("the stored backups of {target}");
+        if exclusively { FileLock::exclusive(&path, &what) } else { FileLock::shared(&path, &what) }
+    }
+
+    /// A fresh private directory for one job's scratch files; removed when the value is dropped.
+    pub fn workspace(&self, name: &str) -> Result<Workspace> {
+        Workspace::new(&self.state_directory.join("scratch"), name)
+    }
+
+    /// The writer identity of this host for data of this identity.
+    pub fn owner(&self, data_identity: &str, epoch: u64) -> Owner {
+        Owner {
+            host: self.identity.name.clone(),
+            machine_id: self.identity.machine_id.clone(),
+            data_identity: data_identity.to_owned(),
+            epoch,
+        }
+    }
+}
+
+/// A private directory that is removed with its content.
+#[derive(Debug)]
+pub struct Workspace {
+    path: PathBuf,
+}
+
+impl Workspace {
+    fn new(parent: &Path, name: &str) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        // A tool that runs as the database's user must be able to pass through to what it is given below.
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(|c| Error::io("making", parent, c))?;
+        let path = parent.join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|c| Error::io("making", &path, c))?;
+        Ok(Workspace { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

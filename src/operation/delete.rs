@@ -1,0 +1,53 @@
+//! `delete`: one backup out of every repository that has it, its manifest first.
+
+use crate::base::ids::BackupId;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::operation::answer::DeleteReport;
+use crate::operation::context::{Context, Lane};
+use crate::operation::{records, select};
+
+/// Deletes a backup. It is refused while someone reads the target's backups.
+pub fn run(context: &Context, backup: &str, dry_run: bool, task: &Task) -> Result<DeleteReport> {
+    let id = select::backup(context, backup)?;
+    let target = context.target(&id.target)?;
+    let _lane = context.lane(&target.name, Lane::Base)?;
+    let _alone = context.reading(&target.name, true)?;
+    let mut report = DeleteReport { backup: id.clone(), dry_run, objects: 0, bytes: 0 };
+    let mut found = false;
+    for name in &target.repositories {
+        let repository = match context.repository(target, name) {
+            Ok(repository) => repository,
+            Err(error) if error.code() == Code::RepositoryNotFound => continue,
+            Err(error) => return Err(error.context(format!("repository {name}"))),
+        };
+        let manifest = match repository.find_manifest(&context.environment, &id) {
+            Ok(signed) => signed.manifest,
+            Err(error) if error.code() == Code::BackupNotFound => continue,
+            Err(error) => return Err(error),
+        };
+        found = true;
+        refuse_foreign(context, &manifest.owner.machine_id, &id)?;
+        if dry_run {
+            report.objects += manifest.objects.len() as u64 + 1;
+            report.bytes += manifest.stored_bytes();
+            continue;
+        }
+        let (objects, bytes) = repository.delete_backup(&manifest, task)?;
+        report.objects += objects;
+        report.bytes += bytes;
+        records::forget_in(context, &id, name)?;
+    }
+    if !found && !records::forget_missing(context, &id, dry_run)? {
+        return Err(Error::new(Code::BackupNotFound, format!("{id} is in no repository and not on record")));
+    }
+    Ok(report)
+}
+
+/// Cleanup and deletion touch only what this host wrote.
+fn refuse_foreign(context: &Context, machine_id: &str, id: &BackupId) -> Result<()> {
+    if machine_id == context.identity.machine_id {
+        return Ok(());
+    }
+    Err(Error::new(Code::OwnerConflict, format!("{id} was written by another host (machine {machine_id})")))
+}

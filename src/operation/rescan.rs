@@ -1,0 +1,69 @@
+//! `rescan`: rebuilds the ledger's list of backups from the repositories, which are the truth.
+
+use crate::artifact::manifest::SignedManifest;
+use crate::base::task::Task;
+use crate::base::{Code, Result};
+use crate::operation::answer::{Problem, RescanReport};
+use crate::operation::context::Context;
+use crate::operation::records;
+use std::collections::BTreeMap;
+
+/// Reads every manifest of every configured repository. A repository that cannot be read changes nothing of what the
+/// ledger knows of it.
+pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
+    let mut report = RescanReport { found: 0, added: 0, missing: 0, problems: Vec::new() };
+    let mut by_repository: BTreeMap<&str, Vec<&crate::operation::context::Target>> = BTreeMap::new();
+    for target in context.targets.values() {
+        for name in &target.repositories {
+            by_repository.entry(name).or_default().push(target);
+        }
+    }
+    for (name, targets) in by_repository {
+        task.phase(&format!("reading the manifests of {name}"), 0);
+        let mut found: Vec<SignedManifest> = Vec::new();
+        let mut readable = true;
+        let mut unused = BTreeMap::new();
+        for target in targets {
+            let repository = match context.repository(target, name) {
+                Ok(repository) => repository,
+                Err(error) if error.code() == Code::RepositoryNotFound && records::is_empty(context)? => {
+                    task.info(format!("repository {name} does not exist yet"));
+                    readable = false;
+                    continue;
+                }
+                Err(error) => {
+                    readable = false;
+                    report.problems.push(problem("repository.json", &error.context(format!("repository {name}"))));
+                    continue;
+                }
+            };
+            for info in repository.manifest_keys(None)? {
+                task.check()?;
+                match repository.manifest(&info.key) {
+                    Ok(signed) => {
+                        if signed.manifest.id.target == target.name {
+                            found.push(signed);
+                        }
+                        unused.insert(info.key.to_string(), None);
+                    }
+                    // Another target's key may open it.
+                    Err(error) => {
+                        unused.entry(info.key.to_string()).or_insert(Some(problem(info.key.as_str(), &error)));
+                    }
+                }
+            }
+        }
+        report.problems.extend(unused.into_values().flatten());
+        if readable {
+            let (added, missing) = records::replace_repository(context, name, &found)?;
+            report.found += found.len() as u64;
+            report.added += added;
+            report.missing += missing;
+        }
+    }
+    Ok(report)
+}
+
+fn problem(object: &str, error: &crate::base::Error) -> Problem {
+    Problem { object: object.to_owned(), code: error.code().name().to_owned(), text: error.message().to_owned() }
+}

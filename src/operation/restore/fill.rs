@@ -1,0 +1,85 @@
+//! Fills an empty directory from a backup's objects and has the result checked by a scratch server.
+
+use super::choose::Chosen;
+use crate::artifact::manifest::Role;
+use crate::base::process::OsUser;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::{HealthCheck, RestorePlace, RestoreSession};
+use crate::operation::backup::FACT_OS_USER;
+use crate::operation::context::{Context, Target};
+use crate::operation::request::RestoreRequest;
+use crate::pipeline;
+use std::path::Path;
+
+/// Writes the data into `directory`, recovers and checks it. The directory's fate after an error is the caller's.
+pub(super) fn fill(
+    context: &Context,
+    target: &Target,
+    chosen: &Chosen,
+    directory: &Path,
+    request: &RestoreRequest,
+    task: &Task,
+) -> Result<Vec<HealthCheck>> {
+    let workspace = context.workspace(&format!("restore-{}", chosen.manifest.id))?;
+    let place = RestorePlace {
+        directory: directory.to_owned(),
+        workspace: workspace.path().to_owned(),
+        owner: owner(target, chosen, task)?,
+        without_system: request.without_system,
+    };
+    if let Some(owner) = &place.owner {
+        context.host.give(directory, owner)?;
+        context.host.give(workspace.path(), owner)?;
+    }
+    let mut session = target.driver.begin_restore(&chosen.manifest, &place, task)?;
+    write_objects(target, chosen, &mut *session, task)?;
+    task.phase("completing", 0);
+    session.complete(task)?;
+    if request.no_recover {
+        return Ok(vec![HealthCheck::skipped("all", "recovery and checks were left to the first start")]);
+    }
+    task.phase("recovering and checking", 0);
+    session.check(task)
+}
+
+/// The account that shall own the data: that of the source today, or the one it had when it was backed up. An agent
+/// that is not root keeps the files itself.
+fn owner(target: &Target, chosen: &Chosen, task: &Task) -> Result<Option<OsUser>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    if let Ok(source) = target.driver.inspect(task) {
+        return Ok(Some(source.owner));
+    }
+    match chosen.manifest.server.facts.get(FACT_OS_USER) {
+        Some(name) => match name.parse::<u32>() {
+            Ok(uid) => Ok(Some(OsUser::of_uid(uid, uid))),
+            Err(_) => OsUser::of_name(name).map(Some).map_err(|error| error.recode(Code::RestoreFailed)),
+        },
+        None => Ok(None),
+    }
+}
+
+fn write_objects(target: &Target, chosen: &Chosen, session: &mut dyn RestoreSession, task: &Task) -> Result<()> {
+    let keyring = target.keyring.get()?;
+    let data = || chosen.manifest.objects.iter().filter(|object| object.role == Role::Data);
+    task.phase("restoring", chosen.manifest.plain_bytes());
+    // What is not written is authenticated all the same: a backup is sound as a whole or not at all.
+    for object in chosen.manifest.objects.iter().filter(|object| object.role != Role::Data) {
+        let mut stored = chosen.repository.store().read(&object.key, None)?;
+        pipeline::unseal(object, &keyring, &target.read_policy, &mut stored, &mut std::io::sink(), task)?;
+    }
+    for object in data() {
+        task.check()?;
+        let Some(mut sink) = session.sink(object, task)? else { continue };
+        let mut stored = chosen.repository.store().read(&object.key, None)?;
+        let opened = pipeline::unseal(object, &keyring, &target.read_policy, &mut stored, &mut sink, task);
+        opened.and_then(|()| sink.finish(task)).map_err(|error| error.context(format!("restoring {}", object.key)))?;
+    }
+    if data().next().is_none() {
+        return Err(Error::new(Code::BackupCorrupted, format!("{} holds no data", chosen.manifest.id)));
+    }
+    Ok(())
+}
+

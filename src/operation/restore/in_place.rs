@@ -1,0 +1,252 @@
+//! A restore in place: filled and checked aside on the same filesystem, then exchanged for the data in service.
+//!
+//! The server is stopped only for the exchange itself. The earlier data is set aside, not deleted; if the server does
+//! not come up healthy on the new data, the exchange is undone and the old data is in service again.
+
+use super::choose::Chosen;
+use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
+use crate::base::process::{LocalLauncher, Tool, run as run_tool};
+use crate::base::space;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::{HealthCheck, LivePath};
+use crate::host::{Exchange, Service, SwapPlan};
+use crate::operation::answer::RestoreReport;
+use crate::operation::backup::stopped_server::{READY_TIMEOUT, StoppedServer};
+use crate::operation::context::{Context, Target};
+use crate::operation::records;
+use crate::operation::request::RestoreRequest;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Directories of ours beside live data start with this.
+const AREA_PREFIX: &str = ".neo4j-backup-";
+
+/// Restores over the data in service.
+pub(super) fn run(
+    context: &Context,
+    target: &Target,
+    chosen: &Chosen,
+    request: &RestoreRequest,
+    report: &mut RestoreReport,
+    task: &Task,
+) -> Result<()> {
+    let live = live_paths(target, request, task)?;
+    let running = target.driver.is_running(task)?;
+    if running && target.service == Service::Unmanaged {
+        let text = format!("the server of {} is running and the configuration does not say how to stop it", target.name);
+        return Err(Error::new(Code::RestoreServerRunning, text)
+            .with_hint("stop it yourself, or set `unit` (or `stop_command` and `start_command`) of the target"));
+    }
+    let area = area_of(&live[0])?.join(format!("{AREA_PREFIX}{}", report.restore));
+    report.directory = live[0].live.clone();
+    place::check_room(&area, needed_bytes(&chosen.manifest))?;
+    report.steps.push(format!("fill and check {}", area.join("new").display()));
+    report.steps.push("stop the server, set the current data aside, put the new data in its place, start the server".to_owned());
+    for path in &live {
+        report.steps.push(format!("{} moves below {}", path.live.display(), set_aside_of(path, &area, &report.restore)?.display()));
+    }
+    if request.dry_run {
+        return Ok(());
+    }
+
+    let claimed = staging::claim(context, &report.restore, &area.join("new"))?;
+    report.checks = fill::fill(context, target, chosen, &area.join("new"), request, task)?;
+    refuse_unhealthy(&report.checks)?;
+    let (plan, _relocated) = plan_swap(context, target, report, &live, &area, task)?;
+    report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
+    exchange(context, target, &plan, chosen, report, running, task)?;
+    claimed.clear();
+    let _ = std::fs::remove_dir(&area);
+    Ok(())
+}
+
+fn live_paths(target: &Target, request: &RestoreRequest, task: &Task) -> Result<Vec<LivePath>> {
+    let mut live = target.driver.live_paths(task)?;
+    if request.without_system {
+        live.retain(|path| path.staged.file_name().is_none_or(|name| name != "system"));
+    }
+    if live.is_empty() {
+        return Err(Error::new(Code::Internal, format!("{} names no directory in service", target.name)));
+    }
+    Ok(live)
+}
+
+/// Where staging and set-aside data of a live path lie: on its filesystem, outside of what the server looks at.
+fn area_of(path: &LivePath) -> Result<PathBuf> {
+    let depth = path.staged.components().count();
+    let root = path.live.ancestors().nth(depth).unwrap_or(Path::new("/"));
+    let missing = || Error::new(Code::RestoreFailed, format!("there is no place beside {}", path.live.display()));
+    match depth {
+        // The data directory itself: beside it, or inside if it is a mount point of its own.
+        0 if is_mount_point(&path.live) => Ok(path.live.clone()),
+        0 => root.parent().map(Path::to_owned).ok_or_else(missing),
+        _ => Ok(root.to_owned()),
+    }
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let device = |p: &Path| p.metadata().map(|metadata| metadata.dev()).ok();
+    match path.parent() {
+        Some(parent) => device(path).is_some() && device(path) != device(parent),
+        None => true,
+    }
+}
+
+fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> {
+    let own_area = match same_filesystem(&path.live, area)? {
+        true => area.to_owned(),
+        false => area_of(path)?.join(format!("{AREA_PREFIX}{restore}")),
+    };
+    let name = if path.staged.as_os_str().is_empty() { Path::new("data") } else { path.staged.as_path() };
+    Ok(own_area.join("set-aside").join(name))
+}
+
+fn same_filesystem(a: &Path, b: &Path) -> Result<bool> {
+    let device = |path: &Path| {
+        let existing = space::nearest_existing(path);
+        existing.metadata().map(|metadata| metadata.dev()).map_err(|cause| Error::io("examining", &existing, cause))
+    };
+    Ok(device(a)? == device(b)?)
+}
+
+/// The exchanges. Where a live path lies on another filesystem than the staging area, its successor is copied there
+/// first: the exchange itself only renames. The claims keep those copies on record.
+fn plan_swap(
+    context: &Context,
+    target: &Target,
+    report: &RestoreReport,
+    live: &[LivePath],
+    area: &Path,
+    task: &Task,
+) -> Result<(SwapPlan, Vec<staging::Claim>)> {
+    let mut exchanges = Vec::new();
+    let mut relocated = Vec::new();
+    for path in live {
+        let mut staged = area.join("new").join(&path.staged);
+        if !staged.exists() {
+            continue;
+        }
+        if !same_filesystem(&path.live, area)? {
+            let other = area_of(path)?.join(format!("{AREA_PREFIX}{}", report.restore)).join("new").join(&path.staged);
+            place::check_room(&other, tree_bytes(&staged))?;
+            relocated.push(staging::claim(context, &report.restore, &other)?);
+            copy_tree(&staged, &other, task)?;
+            staged = other;
+        }
+        let set_aside = set_aside_of(path, area, &report.restore)?;
+        exchanges.push(Exchange { live: path.live.clone(), staged, set_aside });
+    }
+    Ok((SwapPlan { id: report.restore.clone(), target: target.name.clone(), exchanges }, relocated))
+}
+
+fn tree_bytes(tree: &Path) -> u64 {
+    let children = std::fs::read_dir(tree).into_iter().flatten().flatten();
+    children
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => tree_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn copy_tree(from: &Path, to: &Path, task: &Task) -> Result<()> {
+    let launcher = LocalLauncher::default();
+    let copy = Tool::new("cp").args(["--archive", "--no-target-directory", "--"]).arg(from).arg(to);
+    run_tool(&launcher, &copy, task)?.expect_success(Code::RestoreFailed, "copying to the other filesystem")?;
+    let sync = Tool::new("sync").args(["--file-system", "--"]).arg(to);
+    run_tool(&launcher, &sync, task)?.expect_success(Code::RestoreFailed, "flushing the other filesystem").map(|_| ())
+}
+
+/// Stops, exchanges, starts, looks; undoes it all if the look disappoints.
+fn exchange(
+    context: &Context,
+    target: &Target,
+    plan: &SwapPlan,
+    chosen: &Chosen,
+    report: &mut RestoreReport,
+    running: bool,
+    task: &Task,
+) -> Result<()> {
+    task.check()?;
+    task.phase("exchanging", 0);
+    // From here on a cancel would only leave the server stopped for longer.
+    let task = &task.shielded();
+    let stopped = stop_if_needed(context, target, task)?;
+    if target.driver.is_running(task)? {
+        let text = format!("the server of {} still runs after it was stopped", target.name);
+        return Err(Error::new(Code::RestoreServerRunning, text));
+    }
+    for exchange in &plan.exchanges {
+        if let Some(parent) = exchange.set_aside.parent() {
+            std::fs::create_dir_all(parent).map_err(|cause| Error::io("making", parent, cause))?;
+        }
+    }
+    context.host.swap(plan, task)?;
+    let healthy = start(context, target, stopped, task).and_then(|started| match started {
+        true => look(target, chosen, report, task),
+        false => Ok(()),
+    });
+    if let Err(error) = healthy {
+        task.warn(format!("the new data is taken out of service again: {error}"));
+        undo(context, target, plan, task)?;
+        report.set_aside.clear();
+        return Err(error.recode(Code::RestoreHealthFailed).context("the earlier data is in service again"));
+    }
+    // On record before the journal goes, so that the set-aside data is never forgotten.
+    records::set_aside(context, target, report)?;
+    context.host.swap_done(plan)?;
+    if !running && target.service == Service::Unmanaged {
+        task.info(format!("the data is in place; start the server of {} yourself", target.name));
+    }
+    Ok(())
+}
+
+/// Stops the server where it runs. A unit is stopped in any case: systemd may be about to restart it.
+fn stop_if_needed<'a>(context: &'a Context, target: &'a Target, task: &Task) -> Result<Option<StoppedServer<'a>>> {
+    let needed = match target.service {
+        Service::Unit(_) => true,
+        Service::Commands { .. } => target.driver.is_running(task)?,
+        Service::Unmanaged => false,
+    };
+    needed.then(|| StoppedServer::stop(&*context.host, target, task)).transpose()
+}
+
+/// Starts the server, whether it was us who stopped it or it did not run before; `false` if nobody said how.
+fn start(context: &Context, target: &Target, stopped: Option<StoppedServer<'_>>, task: &Task) -> Result<bool> {
+    match (stopped, &target.service) {
+        (Some(stopped), _) => stopped.start().map(|_| true),
+        (None, Service::Unmanaged) => Ok(false),
+        (None, _) => {
+            context.host.start(&target.name, &target.service, task)?;
+            target.driver.wait_ready(READY_TIMEOUT, task).map(|()| true)
+        }
+    }
+}
+
+/// What the server in service says of the new data. Clients may be writing to it already, so its counts prove nothing
+/// any more; they were compared in the scratch server.
+fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Task) -> Result<()> {
+    let census = target.driver.census(task)?;
+    let check = match &census.statistics.remark {
+        Some(remark) if census.statistics.counts.is_empty() => HealthCheck::skipped("in_service", remark.clone()),
+        _ => {
+            let mut recorded = chosen.manifest.statistics.clone();
+            recorded.exact = false;
+            let differences = recorded.differences(&census.statistics);
+            HealthCheck::of("in_service", differences.is_empty(), match differences.is_empty() {
+                true => "the server in service answers and has the schema that was backed up".to_owned(),
+                false => differences.join("; "),
+            })
+        }
+    };
+    report.checks.push(check);
+    refuse_unhealthy(&report.checks)
+}
+
+fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Result<()> {
+    let stopped = stop_if_needed(context, target, task)?;
+    context.host.undo_swap(plan, task)?;
+    start(context, target, stopped, task).map(|_| ())
+}

@@ -1,0 +1,144 @@
+//! `restore`: a signed manifest chosen, its objects authenticated and opened into a directory that is not in service,
+//! recovered and checked there; only then, if asked, exchanged for the data in service, which is set aside.
+//!
+//! A restore that fails, is cancelled or killed leaves the data in service as it was. What it had begun elsewhere is
+//! on record ([`staging`]) and is removed at the latest by the agent's next start.
+
+mod choose;
+mod fill;
+mod in_place;
+mod place;
+pub(crate) mod staging;
+
+use crate::artifact::manifest::Manifest;
+use crate::base::clock::Stopwatch;
+use crate::base::ids::Stamp;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result, bytes};
+use crate::driver::HealthCheck;
+use crate::operation::answer::RestoreReport;
+use crate::operation::context::{Context, Lane, Target};
+use crate::operation::request::{Destination, RestoreRequest};
+use crate::operation::{records, request};
+use choose::Chosen;
+
+/// Restores a backup of a target.
+///
+/// Errors: `BACKUP_NOT_FOUND`, `WRONG_KEY`, `SIGNATURE_INVALID`, `BACKUP_CORRUPTED`, `OBJECT_NOT_FOUND`,
+/// `RESTORE_NOT_EMPTY`, `RESTORE_SERVER_RUNNING`, `BACKUP_NO_SPACE`, `RESTORE_HEALTH_FAILED`, `SWAP_FAILED`.
+pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<RestoreReport> {
+    let watch = Stopwatch::start();
+    let target = context.target(&request.target)?;
+    let in_place = request.destination == Destination::InPlace;
+    let _lanes = match in_place {
+        true => vec![
+            context.lane(&target.name, Lane::Restore)?,
+            context.lane(&target.name, Lane::Base)?,
+            context.lane(&target.name, Lane::Log)?,
+        ],
+        false => Vec::new(),
+    };
+    let _lease = context.reading(&target.name, false)?;
+    task.phase("choosing", 0);
+    let chosen = choose::choose(context, target, request.backup.as_deref(), task)?;
+    let name = restore_name(context, target);
+    task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
+    let mut report = blank_report(&name, &chosen, request);
+    let outcome = match &request.destination {
+        Destination::Into(directory) => into(context, target, &chosen, directory, request, &mut report, task),
+        Destination::InPlace => in_place::run(context, target, &chosen, request, &mut report, task),
+    };
+    outcome?;
+    report.duration_ms = watch.elapsed().as_millis() as u64;
+    if !request.dry_run {
+        records::restored(context, target, &report)?;
+    }
+    Ok(report)
+}
+
+/// `TARGET-STAMP`; the stamp is moved on while something of that name is still on record.
+fn restore_name(context: &Context, target: &Target) -> String {
+    let mut stamp = Stamp::new(context.clock.now());
+    while staging::is_recorded(context, &format!("{}-{stamp}", target.name)) {
+        stamp = stamp.next();
+    }
+    format!("{}-{stamp}", target.name)
+}
+
+fn blank_report(name: &str, chosen: &Chosen, request: &RestoreRequest) -> RestoreReport {
+    RestoreReport {
+        restore: name.to_owned(),
+        backup: chosen.manifest.id.clone(),
+        repository: chosen.repository.name().to_owned(),
+        dry_run: request.dry_run,
+        directory: match &request.destination {
+            request::Destination::Into(directory) => directory.clone(),
+            request::Destination::InPlace => std::path::PathBuf::new(),
+        },
+        in_place: request.destination == Destination::InPlace,
+        set_aside: Vec::new(),
+        plain_bytes: chosen.manifest.plain_bytes(),
+        checks: Vec::new(),
+        duration_ms: 0,
+        steps: vec![format!(
+            "take {} of {} from {} ({} stored, {} to write), every part authenticated before it is decrypted",
+            chosen.manifest.id,
+            chosen.manifest.created_at,
+            chosen.repository.store().location(),
+            bytes::human(chosen.manifest.stored_bytes()),
+            bytes::human(needed_bytes(&chosen.manifest)),
+        )],
+    }
+}
+
+/// Bytes that a restore writes: the data directory's size when it was backed up, or what the volumes say.
+fn needed_bytes(manifest: &Manifest) -> u64 {
+    let recorded = manifest.server.facts.get(super::backup::FACT_SOURCE_BYTES).and_then(|text| text.parse().ok());
+    manifest.plain_bytes().max(recorded.unwrap_or(0))
+}
+
+fn into(
+    context: &Context,
+    target: &Target,
+    chosen: &Chosen,
+    directory: &std::path::Path,
+    request: &RestoreRequest,
+    report: &mut RestoreReport,
+    task: &Task,
+) -> Result<()> {
+    place::check_destination(context, target, directory, task)?;
+    place::check_room(directory, needed_bytes(&chosen.manifest))?;
+    report.steps.push(format!("fill {}", directory.display()));
+    if !request.no_recover {
+        report.steps.push("start a private scratch server on it, let it recover, check, stop it".to_owned());
+    }
+    if request.dry_run {
+        return Ok(());
+    }
+    let claimed = place::claim(context, &report.restore, directory)?;
+    let checks = fill::fill(context, target, chosen, directory, request, task)
+        .and_then(|checks| refuse_unhealthy(&checks).map(|()| checks));
+    match checks {
+        Ok(checks) => {
+            report.checks = checks;
+            claimed.keep()
+        }
+        Err(error) => {
+            claimed.clear();
+            Err(error)
+        }
+    }
+}
+
+/// A restored copy that fails a check is not handed over.
+fn refuse_unhealthy(checks: &[HealthCheck]) -> Result<()> {
+    let failed: Vec<_> = checks
+        .iter()
+        .filter(|check| check.passed == Some(false))
+        .map(|check| format!("{}: {}", check.name, check.found))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Code::RestoreHealthFailed, format!("the restored copy is not healthy: {}", failed.join("; "))))
+}

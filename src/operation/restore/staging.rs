@@ -1,0 +1,102 @@
+//! Directories that a restore is filling, on durable record until they are whole or gone. After a kill, the agent's
+//! next start empties what is on record.
+
+use crate::base::atomic_file;
+use crate::base::task::Task;
+use crate::base::{Error, Result};
+use crate::operation::context::Context;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What is on record for one restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    directory: PathBuf,
+    /// Whether the directory itself was made by us, and goes with its content.
+    made: bool,
+}
+
+fn record_path(context: &Context, restore: &str, number: usize) -> PathBuf {
+    context.state_directory.join("staging").join(format!("{restore}.{number}.json"))
+}
+
+/// Whether something of this restore is on record.
+pub(super) fn is_recorded(context: &Context, restore: &str) -> bool {
+    record_path(context, restore, 0).exists()
+}
+
+/// A directory that is being filled. Dropping it without a word clears it.
+pub(super) struct Claim {
+    record: Record,
+    path: PathBuf,
+    settled: bool,
+}
+
+/// Puts `directory` on record, then makes it (mode 0700). It must not exist, or be empty.
+pub(super) fn claim(context: &Context, restore: &str, directory: &Path) -> Result<Claim> {
+    let number = (0..).find(|number| !record_path(context, restore, *number).exists()).unwrap_or(0);
+    let path = record_path(context, restore, number);
+    let record = Record { directory: directory.to_owned(), made: !directory.exists() };
+    let text = serde_json::to_vec(&record).unwrap_or_default();
+    atomic_file::write(&path, &text, 0o600)?;
+    let claim = Claim { record, path, settled: false };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)))
+        .map_err(|cause| Error::io("making", directory, cause))?;
+    atomic_file::sync_parent(directory)?;
+    Ok(claim)
+}
+
+impl Claim {
+    /// The directory is whole and stays.
+    pub(super) fn keep(mut self) -> Result<()> {
+        self.settled = true;
+        atomic_file::sync_parent(&self.record.directory)?;
+        atomic_file::remove(&self.path)
+    }
+
+    /// What was written goes away.
+    pub(super) fn clear(self) {}
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.settled && clear(&self.record).is_ok() {
+            let _ = atomic_file::remove(&self.path);
+        }
+    }
+}
+
+fn clear(record: &Record) -> Result<()> {
+    let fail = |cause| Error::io("clearing", &record.directory, cause);
+    if !record.directory.exists() {
+        return Ok(());
+    }
+    if record.made {
+        return fs::remove_dir_all(&record.directory).map_err(fail);
+    }
+    for entry in fs::read_dir(&record.directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let is_directory = entry.file_type().map_err(fail)?.is_dir();
+        if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }.map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Clears every directory on record: what killed restores left. Returns a line for each.
+pub(crate) fn recover(context: &Context, task: &Task) -> Vec<String> {
+    let mut lines = Vec::new();
+    let directory = context.state_directory.join("staging");
+    for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        let Some(record) = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok()) else {
+            continue;
+        };
+        match clear(&record).and_then(|()| atomic_file::remove(&entry.path())) {
+            Ok(()) => lines.push(format!("removed the unfinished restore in {}", record.directory.display())),
+            Err(error) => task.warn(format!("an unfinished restore could not be removed: {error}")),
+        }
+    }
+    lines
+}

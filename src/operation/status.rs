@@ -1,0 +1,49 @@
+//! `status`: how far back each target can be restored, how long that would take, and what stands in the way.
+
+use crate::base::Result;
+use crate::base::ids::TargetName;
+use crate::operation::answer::{BackupState, TargetStatus};
+use crate::operation::context::{Context, Target};
+use crate::operation::records;
+
+/// Bytes a second that a restore is expected to write where none was made yet. Pessimistic on purpose.
+const ASSUMED_RESTORE_RATE: u64 = 50_000_000;
+/// What every restore takes before and after the bytes, in seconds: starting servers, recovery, checks.
+const ASSUMED_RESTORE_FIXED_S: u64 = 60;
+
+/// One line per target, from the ledger alone: no server and no repository is asked, so it answers at once.
+pub fn run(context: &Context, only: Option<&TargetName>) -> Result<Vec<TargetStatus>> {
+    if let Some(name) = only {
+        return Ok(vec![of(context, context.target(name)?)?]);
+    }
+    context.targets.values().map(|target| of(context, target)).collect()
+}
+
+fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
+    let rows = records::rows(context, Some(&target.name))?;
+    let usable = |row: &&_| {
+        let row: &crate::operation::answer::BackupRow = row;
+        matches!(row.state, BackupState::Complete | BackupState::Validated)
+    };
+    let newest = rows.iter().find(usable);
+    let now = context.clock.now();
+    let measured = records::last_restore_rate(context, &target.name)?;
+    let rto = newest.map(|row| {
+        let rate = measured.unwrap_or(ASSUMED_RESTORE_RATE).max(1);
+        ASSUMED_RESTORE_FIXED_S + row.plain_bytes / rate
+    });
+    Ok(TargetStatus {
+        target: target.name.clone(),
+        engine: target.driver.engine().as_str().to_owned(),
+        newest: newest.map(|row| row.id.clone()),
+        restorable_to: newest.map(|row| row.created_at),
+        age_seconds: newest.map(|row| now.duration_since(row.created_at).as_secs()),
+        rto_seconds: rto,
+        last_proven: records::last_proven(context, &target.name)?,
+        backups: rows.len() as u64,
+        stored_bytes: rows.iter().map(|row| row.stored_bytes).sum(),
+        job: records::running_job(context, &target.name)?,
+        last_failure: records::last_failure(context, &target.name)?,
+        next_run: None,
+    })
+}
