@@ -6,7 +6,7 @@ use super::job_object::JobObject;
 use super::manager::Manager;
 use super::{JOB_INTERFACE, MANAGER_PATH, job_path};
 use crate::agent::jobs::{JOBS_ENDED_KEPT, Registry};
-use crate::agent::observed::{Event, Following, Job, Snapshot};
+use crate::agent::observed::{Event, Following, Job, Outcome, Snapshot};
 use crate::base::task::Severity;
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +21,9 @@ use zbus::{Connection, OwnedObjectPath, Variant, fdo};
 
 /// Shortest time between two `PropertiesChanged` of a job: at most five a second.
 pub const CHANGES_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Longest answer that is sent to everybody who listens, in bytes; a longer one is there to be read.
+pub const ANSWER_BROADCAST_MAX: usize = 64 * 1024;
 
 /// Exports jobs on a connection.
 pub struct Exporter {
@@ -135,9 +138,22 @@ impl Exporter {
             return Ok(());
         }
         changed.insert("ElapsedUSec", Variant::from(job.elapsed_us()));
-        // How it ended may be large and concerns few: they read it.
-        let invalidated: &[&str] =
-            if now.outcome.is_some() { &["ErrorCode", "Message", "Hint", "Answer"] } else { &[] };
+        // How it ended goes along: an agent that is told to end may be gone before anybody can ask.
+        let mut invalidated: &[&str] = &[];
+        match &now.outcome {
+            Some(Outcome::Error { code, message, hint }) => {
+                changed.insert("ErrorCode", Variant::from(code.name()));
+                changed.insert("Message", Variant::from(message.clone()));
+                changed.insert("Hint", Variant::from(hint.clone()));
+            }
+            Some(Outcome::Answer(answer)) => match serde_json::to_string(&**answer) {
+                Ok(json) if json.len() <= ANSWER_BROADCAST_MAX => {
+                    changed.insert("Answer", Variant::from(json));
+                }
+                _ => invalidated = &["Answer"],
+            },
+            None => {}
+        }
         let interface = InterfaceName::from_static_str_unchecked(JOB_INTERFACE);
         fdo::Properties::properties_changed(emitter, interface, changed, Cow::Borrowed(invalidated)).await?;
         *sent = Some(now.clone());

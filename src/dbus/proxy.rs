@@ -164,6 +164,7 @@ impl AgentProxy {
             signals: signals.await?,
             early: VecDeque::new(),
             progress: Progress::default(),
+            last_words: None,
             outcome: None,
         })
     }
@@ -180,6 +181,9 @@ pub struct FollowedJob {
     /// Signals that came while an answer was awaited.
     early: VecDeque<Message>,
     progress: Progress,
+    /// How it ended, from its last signal; said once the agent has announced the end.
+    last_words: Option<Result<Answer>>,
+    /// How it had ended before anybody followed it.
     outcome: Option<Result<Answer>>,
 }
 
@@ -248,6 +252,9 @@ impl FollowedJob {
                 let changed: Result<(String, HashMap<String, OwnedVariant>, Vec<String>), _> = body.deserialize();
                 let Ok((_, changed, _)) = changed else { return Ok(None) };
                 self.take_numbers(&changed);
+                if changed.contains_key("ErrorCode") || changed.contains_key("Answer") {
+                    self.last_words = Some(outcome(&changed));
+                }
                 Ok(Some(Update::Progress(self.progress.clone())))
             }
             "JobRemoved" => match body.deserialize::<(u64, OwnedObjectPath, String)>() {
@@ -259,6 +266,9 @@ impl FollowedJob {
     }
 
     async fn ended(&mut self) -> Result<Update> {
+        if let Some(outcome) = self.last_words.take() {
+            return Ok(Update::Ended(outcome));
+        }
         let (connection, owner, path) = (self.connection.clone(), self.owner.clone(), self.path.clone());
         let properties = self.reading(async move { job_properties(&connection, &owner, &path).await }).await?;
         Ok(Update::Ended(properties.map_or_else(|| Err(self.gone()), |properties| outcome(&properties))))

@@ -1,4 +1,13 @@
-//! Integration tests against real servers; one binary, so that the crate is linked once.
+//! Integration tests: one binary, so that the library is linked once. Servers they need are started privately, below
+//! `servers/`, and end with the test.
 
+mod agent;
+mod cli;
+mod damage;
+mod kill;
+mod neo4j;
 mod postgres;
 mod servers;
+mod service;
+mod site;
+mod workshop;

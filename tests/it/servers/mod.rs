@@ -1,3 +1,5 @@
-//! Private servers that tests start and that end with them.
+//! Real servers, started privately: each ends with the value that stands for it.
 
+pub(crate) mod bus;
+pub(crate) mod neo4j;
 pub(crate) mod postgres;

@@ -1,0 +1,63 @@
+//! A private message bus.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A `dbus-daemon` of its own, killed when the value is dropped. Unlike a session bus it lets every user in, as the
+/// system bus does.
+pub(crate) struct PrivateBus {
+    daemon: Child,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+impl PrivateBus {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let configuration = directory.path().join("bus.conf");
+        let listen = directory.path().join("socket");
+        // The directory is private; the bus must be reachable by the other users of a test.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("chmod");
+        let text = format!(
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+              "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+            <busconfig>
+              <type>system</type>
+              <listen>unix:path={}</listen>
+              <auth>EXTERNAL</auth>
+              <policy context="default">
+                <allow user="*"/><allow own="*"/>
+                <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+              </policy>
+            </busconfig>"#,
+            listen.display()
+        );
+        std::fs::write(&configuration, text).expect("configuration");
+        let mut daemon = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", configuration.display()))
+            .args(["--nofork", "--nopidfile", "--print-address"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon: is the package `dbus-daemon` installed?");
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().expect("stdout")).read_line(&mut address).expect("address");
+        PrivateBus { daemon, address: address.trim().to_owned(), _directory: directory }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends the daemon, as if the bus had crashed.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
