@@ -2,7 +2,6 @@
 //! `servers/`, and end with the test.
 
 mod agent;
-mod cli;
 mod damage;
 mod kill;
 mod neo4j;
