@@ -34,7 +34,8 @@ pub(super) fn run(
     let live = live_paths(target, request, task)?;
     let running = target.driver.is_running(task)?;
     if running && target.service == Service::Unmanaged {
-        let text = format!("the server of {} is running and the configuration does not say how to stop it", target.name);
+        let text =
+            format!("the server of {} is running and the configuration does not say how to stop it", target.name);
         return Err(Error::new(Code::RestoreServerRunning, text)
             .with_hint("stop it yourself, or set `unit` (or `stop_command` and `start_command`) of the target"));
     }
@@ -42,9 +43,15 @@ pub(super) fn run(
     report.directory = live[0].live.clone();
     place::check_room(&area, needed_bytes(&chosen.manifest))?;
     report.steps.push(format!("fill and check {}", area.join("new").display()));
-    report.steps.push("stop the server, set the current data aside, put the new data in its place, start the server".to_owned());
+    report.steps.push(
+        "stop the server, set the current data aside, put the new data in its place, start the server".to_owned(),
+    );
     for path in &live {
-        report.steps.push(format!("{} moves below {}", path.live.display(), set_aside_of(path, &area, &report.restore)?.display()));
+        report.steps.push(format!(
+            "{} moves below {}",
+            path.live.display(),
+            set_aside_of(path, &area, &report.restore)?.display()
+        ));
     }
     if request.dry_run {
         return Ok(());
@@ -235,10 +242,14 @@ fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Tas
             let mut recorded = chosen.manifest.statistics.clone();
             recorded.exact = false;
             let differences = recorded.differences(&census.statistics);
-            HealthCheck::of("in_service", differences.is_empty(), match differences.is_empty() {
-                true => "the server in service answers and has the schema that was backed up".to_owned(),
-                false => differences.join("; "),
-            })
+            HealthCheck::of(
+                "in_service",
+                differences.is_empty(),
+                match differences.is_empty() {
+                    true => "the server in service answers and has the schema that was backed up".to_owned(),
+                    false => differences.join("; "),
+                },
+            )
         }
     };
     report.checks.push(check);
