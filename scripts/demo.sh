@@ -167,9 +167,9 @@ bus_pid=$!
 bus_is_up() { [ -s "$work/bus-address" ]; }
 wait_for "the bus" bus_is_up
 bus=$(head -n 1 "$work/bus-address")
-"$bin/neo4j-backupd" --config "$work/config.toml" --bus "$bus" serve >"$work/agent.log" 2>&1 &
+"$bin/neo4j-backupd" --config "$work/config.toml" serve --bus "$bus" >"$work/agent.log" 2>&1 &
 agent_pid=$!
-agent_answers() { client status >/dev/null 2>&1; }
+agent_answers() { kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended"; client status >/dev/null 2>&1; }
 wait_for "the agent" agent_answers
 client check || true
 
