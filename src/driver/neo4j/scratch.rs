@@ -117,7 +117,7 @@ pub(super) struct Scratch {
 /// How a start went.
 pub(super) enum Start {
     /// The database is online.
-    Ready(Scratch),
+    Ready(Box<Scratch>),
     /// It never came online; what it said.
     Failed(String),
 }
@@ -179,7 +179,7 @@ impl Scratch {
                 return Ok(Start::Failed(format!("the server ended ({}); it said: {words}", finished.status)));
             }
             match self.status(place, task) {
-                Ok(Status::Online) => return Ok(Start::Ready(self)),
+                Ok(Status::Online) => return Ok(Start::Ready(Box::new(self))),
                 Ok(Status::Refused(why)) => return Ok(Start::Failed(why)),
                 Ok(Status::NotYet(state)) => obstacle = state,
                 Err(error) if error.code() == Code::Cancelled => return Err(error),

@@ -1,3 +1,3 @@
 //! Real servers for tests, private to a directory and ended with the value.
 
-pub mod neo4j;
+pub(crate) mod neo4j;
