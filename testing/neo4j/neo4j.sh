@@ -15,9 +15,10 @@ running() {
         tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "--home-dir=$home"
 }
 
-# Dead is a process that is gone, or a zombie nobody has buried: its files and locks are closed then, not earlier.
+# Dead is a process that is gone, or a zombie without threads: only then its files and locks are closed.
 alive() {
-    state=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null) && [ -n "$state" ] && [ "$state" != Z ] && [ "$state" != X ]
+    state=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null) && [ -n "$state" ] || return 1
+    [ "$state" != Z ] || [ "$(ls "/proc/$1/task" 2>/dev/null | wc -l)" -gt 1 ]
 }
 
 run_server() {

@@ -25,8 +25,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1800);
 const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 /// How often it is asked whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(200);
-/// How long what is left of its processes may take to end once the stores are closed.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(20);
+/// How long what is left of its processes may take to end once the stores are closed; nothing can be lost then.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(3);
 /// How often another port is tried when someone else took the chosen one in the meantime.
 const PORT_ATTEMPTS: u32 = 3;
 /// Bytes of its log that are read for its last words.
@@ -95,7 +95,9 @@ fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -
          server.memory.heap.initial_size=128m\n\
          server.memory.heap.max_size=512m\n\
          server.memory.pagecache.size=64m\n\
-         db.tx_log.preallocate=false\n",
+         db.tx_log.preallocate=false\n\
+         # Bolt waits ten seconds for its idle threads after the stores are closed.\n\
+         internal.server.bolt.thread_pool_shutdown_wait_time=1ms\n",
         work("logs")?,
         work("run")?,
         work("import")?,

@@ -97,14 +97,12 @@ impl Neo4jServer {
         succeed(Command::new(program).args(arguments));
     }
 
-    /// Kills its process, as a power cut would.
+    /// Kills its process, as a power cut would; returns when the kernel has closed its files.
     pub(crate) fn kill(&self) {
         if let Some(pid) = self.pid() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            assert!(
-                wait_until(Duration::from_secs(30), Duration::from_millis(5), || self.pid().is_none()),
-                "not killed"
-            );
+            let gone = wait_until(Duration::from_secs(30), Duration::from_millis(5), || is_dead(pid));
+            assert!(gone, "process {pid} does not die");
         }
     }
 
@@ -226,6 +224,13 @@ impl Drop for Neo4jServer {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
+}
+
+/// Gone, or a zombie without threads: a process closes its files only with its last thread.
+fn is_dead(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map(Iterator::count).unwrap_or_default();
+    threads <= 1 && stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// The cached jars; fetched by the first who asks.
