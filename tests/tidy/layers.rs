@@ -16,7 +16,7 @@ const LAYERS: [(&str, u32); 13] = [
     ("operation", 3),
     ("agent", 4),
     ("dbus", 5),
-    ("cli", 5),
+    ("cli", 6),
 ];
 
 /// What only its own module and the assembly may name: the type, and the module it lives in.
