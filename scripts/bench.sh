@@ -57,6 +57,7 @@ trap clean_up EXIT
 
 (umask 077 && head -c 32 /dev/urandom | base64 | head -c 43 >"$scratch/passphrase")
 enc=(openssl enc -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -pass "file:$scratch/passphrase")
+ours=(--passphrase-file "$scratch/passphrase" --iterations 100000)
 
 # Runs a command and adds its seconds to the series of that name.
 timed() {
@@ -93,10 +94,10 @@ bench_encrypt() {
     local round
     for round in $(seq "$rounds"); do
         rm -f "$scratch/ours.enc" "$scratch/theirs.enc" "$scratch/ours.plain" "$scratch/theirs.plain"
-        timed agent-encrypt "$client" encrypt "$scratch/plain" --passphrase-file "$scratch/passphrase" --output "$scratch/ours.enc"
+        timed agent-encrypt "$client" encrypt "$scratch/plain" "${ours[@]}" --output "$scratch/ours.enc"
         timed openssl-encrypt "${enc[@]}" -in "$scratch/plain" -out "$scratch/theirs.enc"
         # Each opens what the other wrote: a fast encryption that nobody can open is worth nothing.
-        timed agent-decrypt "$client" decrypt "$scratch/theirs.enc" --passphrase-file "$scratch/passphrase" --output "$scratch/ours.plain"
+        timed agent-decrypt "$client" decrypt "$scratch/theirs.enc" "${ours[@]}" --output "$scratch/ours.plain"
         timed openssl-decrypt "${enc[@]}" -d -in "$scratch/ours.enc" -out "$scratch/theirs.plain"
         cmp "$scratch/plain" "$scratch/ours.plain"
         cmp "$scratch/plain" "$scratch/theirs.plain"

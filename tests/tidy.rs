@@ -16,7 +16,7 @@ use std::fs;
 /// Text files of the tree that people wrote: code, scripts, documents, settings.
 fn written() -> Vec<(String, String)> {
     let mut written = Vec::new();
-    for directory in ["src", "tests", "docs", "scripts", ".ci", "packaging", "systemd", "debian"] {
+    for directory in ["src", "tests", "testing", "docs", "scripts", ".ci", "packaging", "systemd", "debian"] {
         written.extend(files(directory, &[".rs", ".md", ".sh", ".toml", ".service", ".timer", "run", "README"]));
     }
     for name in ["Makefile", "Cargo.toml", "deny.toml", "README.md", "CHANGELOG.md", "SECURITY.md"] {

@@ -370,7 +370,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, inner.join("d")).expect("link");
         std::os::unix::fs::symlink(elsewhere.join("f"), inner.join("f")).expect("link");
         for member in [file("d/x"), directory("d/"), file("f")] {
-            let error = unpack(&mut archive(&[member]).as_slice(), &inner, ROOMY).err().expect("refused");
+            let error = unpack(&mut archive(&[member]).as_slice(), &inner, ROOMY).expect_err("refused");
             assert_eq!(error.code(), Code::HostileArchive);
         }
         assert_eq!(std::fs::read_dir(&elsewhere).expect("list").count(), 0);

@@ -46,13 +46,12 @@ use crate::base::Result;
 use discovery::host::Host;
 use problem::{ConfigError, Problem};
 use resolver::Resolver;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use validate::Said;
-use value::Table;
+use value::{Table, Values};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/neo4j-backup/config.toml";
@@ -94,7 +93,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The files it was read from, in order. A privileged reader checks who may write them.
     pub files: Vec<PathBuf>,
-    values: BTreeMap<String, (Value, Origin)>,
+    values: Values,
 }
 
 impl Loaded {
@@ -197,8 +196,6 @@ fn reject(problems: &mut Vec<Problem>) -> Result<(), ConfigError> {
     problems.dedup();
     if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: std::mem::take(problems) }) }
 }
-
-type Values = BTreeMap<String, (Value, Origin)>;
 
 fn resolve(
     said: Said,

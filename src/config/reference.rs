@@ -39,8 +39,7 @@ pub fn reference() -> String {
 fn row(key: &Key) -> String {
     let without = match key.default {
         Fallback::Value(value) => format!("`{value}`"),
-        Fallback::Discovered(how) => format!("looked up: {how}"),
-        Fallback::Unset(how) => how.to_owned(),
+        Fallback::Discovered(how) | Fallback::Unset(how) => how.to_owned(),
         Fallback::Required => "must be given".to_owned(),
     };
     let later = if key.standing == Standing::Later { " *(later)*" } else { "" };

@@ -36,6 +36,7 @@ pub fn repositories(r: &mut Resolver<'_>, state_directory: &Path) -> BTreeMap<St
 fn repository(r: &mut Resolver<'_>, table: &str, state_directory: &Path) -> Option<RepositorySettings> {
     if let Some(url) = r.said(&format!("{table}.url")) {
         expand_url(r, table, &url);
+        r.replaced(&url.path);
     }
     let kind = r.value(&format!("{table}.type"), "repository.*.type", "")?;
     if kind.text() == "s3" {

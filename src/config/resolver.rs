@@ -6,9 +6,8 @@ use super::kind;
 use super::problem::Problem;
 use super::schema::{self, Fallback};
 use super::validate::Said;
-use super::value::{Node, Origin, Value};
+use super::value::{Node, Origin, Value, Values};
 use super::{duration, fragment};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,17 +66,17 @@ pub struct Resolver<'h> {
     pub credentials: Option<PathBuf>,
     /// What is worth a word but no reason to stop.
     pub warnings: Vec<String>,
-    settled: BTreeMap<String, (Value, Origin)>,
+    settled: Values,
 }
 
 impl<'h> Resolver<'h> {
     /// Over what was said.
     pub fn new(said: Said, host: Host<'h>, credentials: Option<PathBuf>) -> Self {
-        Resolver { said, host, credentials, warnings: Vec::new(), settled: BTreeMap::new() }
+        Resolver { said, host, credentials, warnings: Vec::new(), settled: Values::new() }
     }
 
     /// The problems found, the warnings, and every value with its origin.
-    pub fn finish(self) -> (Vec<Problem>, Vec<String>, BTreeMap<String, (Value, Origin)>) {
+    pub fn finish(self) -> (Vec<Problem>, Vec<String>, Values) {
         (self.said.problems, self.warnings, self.settled)
     }
 
@@ -137,6 +136,11 @@ impl<'h> Resolver<'h> {
         Pick { value, origin, path: path.to_owned() }
     }
 
+    /// Does not show a value, because others say the same in its place.
+    pub fn replaced(&mut self, path: &str) {
+        self.settled.remove(path);
+    }
+
     /// What was said at `path`, else the default that the table of keys has for `pattern`.
     pub fn value(&mut self, path: &str, pattern: &str, kind: &str) -> Option<Pick> {
         self.said(path).or_else(|| {
@@ -147,8 +151,13 @@ impl<'h> Resolver<'h> {
 
     /// A key of a table that may be repeated below a target: the target's own, else the top level's, else the default.
     pub fn section(&mut self, target: Option<&str>, key: &str) -> Option<Pick> {
+        self.section_said(target, key).or_else(|| self.value(key, key, ""))
+    }
+
+    /// As [`Resolver::section`], without the default.
+    pub fn section_said(&mut self, target: Option<&str>, key: &str) -> Option<Pick> {
         let own = target.and_then(|target| self.said(&format!("target.{target}.{key}")));
-        own.or_else(|| self.value(key, key, ""))
+        own.or_else(|| self.said(key))
     }
 
     /// As [`Resolver::section`], for a key that always has a value.

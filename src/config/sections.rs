@@ -83,12 +83,13 @@ fn signing(r: &mut Resolver<'_>, target: Option<&str>) -> Option<SecretSource> {
 
 /// `[compression]`.
 pub fn compression(r: &mut Resolver<'_>, target: Option<&str>) -> CompressionSettings {
-    let algorithm = match r.section_value(target, "compression.algorithm").text().as_str() {
+    let algorithm_pick = r.section_value(target, "compression.algorithm");
+    let algorithm = match algorithm_pick.text().as_str() {
         "none" => CompressionAlgorithm::None,
         "gzip" => CompressionAlgorithm::Gzip,
         _ => CompressionAlgorithm::Zstd,
     };
-    let default = if algorithm == CompressionAlgorithm::Gzip { 6 } else { 3 };
+    let default = if algorithm == CompressionAlgorithm::Gzip { 6u32 } else { 3 };
     let level = match r.section(target, "compression.level") {
         Some(pick) => {
             let level: u32 = pick.integer();
@@ -97,7 +98,12 @@ pub fn compression(r: &mut Resolver<'_>, target: Option<&str>) -> CompressionSet
             }
             level
         }
-        None => default,
+        None if algorithm == CompressionAlgorithm::None => 0,
+        None => {
+            // Beside the algorithm it belongs to: another target may have another one.
+            let table = algorithm_pick.path.strip_suffix("algorithm").unwrap_or_default();
+            r.settle(&format!("{table}level"), Value::Integer(default.into()), Origin::Default).integer()
+        }
     };
     CompressionSettings { algorithm, level: if algorithm == CompressionAlgorithm::None { 0 } else { level } }
 }
@@ -152,7 +158,9 @@ pub fn alerts(r: &mut Resolver<'_>, target: Option<&str>) -> AlertSettings {
         mail: present(r, target, "alerts.mail").and_then(|table| mail(r, target, &table)),
         webhook: present(r, target, "alerts.webhook").and_then(|table| {
             let url = url(r, target, "alerts.webhook", &table)?;
-            let slack = r.section_value(target, "alerts.webhook.format").text() == "slack";
+            let format = r.section_said(target, "alerts.webhook.format");
+            let format = format.or_else(|| r.value(&format!("{table}.format"), "alerts.webhook.format", ""));
+            let slack = format.is_some_and(|pick| pick.text() == "slack");
             Some(WebhookAlert { url, format: if slack { WebhookFormat::Slack } else { WebhookFormat::Json } })
         }),
         ping: present(r, target, "alerts.ping").and_then(|table| url(r, target, "alerts.ping", &table)),
@@ -179,7 +187,7 @@ fn mail(r: &mut Resolver<'_>, target: Option<&str>, table: &str) -> Option<MailA
     }
     let from = r.section(target, "alerts.mail.from").unwrap_or_else(|| {
         let sender = format!("neo4j-backup@{}", r.host.name());
-        r.settle("alerts.mail.from", Value::Text(sender), Origin::Discovered("this host's name".to_owned()))
+        r.settle(&format!("{table}.from"), Value::Text(sender), Origin::Discovered("this host's name".to_owned()))
     });
     let mut text = |key: &str| r.section(target, key).map(|pick| pick.text());
     let (smtp, user) = (text("alerts.mail.smtp"), text("alerts.mail.user"));

@@ -1,15 +1,18 @@
 //! `config show`: every value in force, as TOML that can be read back, on demand with where each came from.
 
 use super::schema::{self, OVERRIDABLE};
-use super::value::{Origin, Value};
+use super::value::{Origin, Values};
 use std::collections::BTreeMap;
 
 /// Origins line up behind the values of a table, unless a value is longer than this many characters.
 const ALIGN_MAX: usize = 56;
 
+/// A line, where it stands in its table, and where it comes from.
+type Line<'v> = (usize, String, &'v Origin);
+
 /// The values as TOML, grouped by table in the order of the reference.
-pub fn show(values: &BTreeMap<String, (Value, Origin)>, origin: bool) -> String {
-    let mut tables: BTreeMap<(usize, String), Vec<(usize, String, &Origin)>> = BTreeMap::new();
+pub fn show(values: &Values, origin: bool) -> String {
+    let mut tables: BTreeMap<(usize, String), Vec<Line<'_>>> = BTreeMap::new();
     for (path, (value, origin)) in values {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
         let line = format!("{name} = {value}");

@@ -33,8 +33,8 @@ pub const SECTIONS: &[Section] = &[
     section("retention", "retention", "", "What is kept. The last good chain always is."),
     section("preflight", "preflight", "", "What must hold before a job begins."),
     section("limits", "limits", "", "Bounds."),
-    section("slo", "slo", "", "What was promised; whatever misses it raises an alert."),
-    section("alerts.mail", "alerts.mail", "", "Alerts by mail. Failures and missing backups are always in the journal, whatever is said here."),
+    section("slo", "slo", "", "What was promised to those who use the data."),
+    section("alerts.mail", "alerts.mail", "", "Alerts by mail. Failures are always in the journal, whatever is said here."),
     section("alerts.webhook", "alerts.webhook", "", "Alerts by an HTTP request."),
     section("alerts.ping", "alerts.ping", "", "A request after each success, for a service that notices silence."),
 ];

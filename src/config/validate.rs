@@ -4,7 +4,7 @@
 use super::problem::Problem;
 use super::schema::{self, Key, Standing};
 use super::text_rules;
-use super::value::{Node, Origin, Table, Value};
+use super::value::{Node, Origin, Table, Value, Values};
 use crate::base::ids::TargetName;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Said {
     /// Values by dotted path.
-    pub values: BTreeMap<String, (Value, Origin)>,
+    pub values: Values,
     /// Tables by dotted path.
     pub tables: BTreeMap<String, Origin>,
     /// Paths of values that were refused, so that nobody also calls them missing.

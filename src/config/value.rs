@@ -93,6 +93,9 @@ impl fmt::Display for Value {
     }
 }
 
+/// Values with their origins, by dotted path.
+pub type Values = BTreeMap<String, (Value, Origin)>;
+
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {

@@ -1,5 +1,20 @@
 //! Layer 2: whatever changes the host. On a host with a helper unit the root-owned helper does it; in containers, tests
 //! and root's own `run` it is done in-process ([`local`]). Either way through [`HostOps`].
+//!
+//! - [`local`]: [`HostOps`] in this process
+//! - `service`: stopping and starting servers, with a durable record that they must be started again
+//! - `swap`: what a swap moves, as a pure plan and state machine; `swap_run` carries it out and undoes it
+//! - `mounts`: which mount a path lies on
+//! - `tree`: owners of trees, removal of trees
+
+pub mod local;
+mod mounts;
+mod service;
+mod swap;
+mod swap_run;
+mod tree;
+
+pub use local::LocalHost;
 
 use crate::base::Result;
 use crate::base::ids::TargetName;

@@ -22,3 +22,6 @@ pub mod recover_text;
 pub mod retry;
 pub mod small_object;
 pub mod store;
+
+#[cfg(test)]
+mod sample;

@@ -75,8 +75,5 @@ fn judge(repository: &str, present: &OwnerRecord, claimed: &OwnerRecord) -> Resu
 }
 
 fn describe(owner: &Owner) -> String {
-    format!(
-        "host {} (machine {}, data {}, epoch {})",
-        owner.host, owner.machine_id, owner.data_identity, owner.epoch
-    )
+    format!("host {} (machine {}, data {}, epoch {})", owner.host, owner.machine_id, owner.data_identity, owner.epoch)
 }

@@ -2,9 +2,11 @@
 //! `servers/`, and end with the test.
 
 mod agent;
-mod cli;
+mod damage;
+mod kill;
+mod neo4j;
+mod postgres;
+mod servers;
 mod service;
-mod servers {
-    pub(crate) mod bus;
-}
+mod site;
 mod workshop;

@@ -4,6 +4,8 @@ use super::source::{Finding, Source, closing, line_of, occurrences};
 
 /// Most lines of a file before its tests.
 pub(crate) const FILE_LINES_MAX: usize = 500;
+/// Most lines of a file that is all tests: a scenario reads from top to bottom, but not for ever.
+pub(crate) const TEST_FILE_LINES_MAX: usize = 800;
 /// Half of all files of `src/` have at most this many lines before their tests.
 pub(crate) const FILE_LINES_MEDIAN_MAX: usize = 250;
 /// Most lines of a function, from `fn` to its closing brace.
@@ -11,23 +13,25 @@ pub(crate) const FUNCTION_LINES_MAX: usize = 70;
 
 /// No file is longer than anybody reads in one go.
 pub(crate) fn files_are_short(sources: &[Source]) -> Vec<Finding> {
-    let too_long = sources.iter().filter(|source| source.lines_before_tests() > FILE_LINES_MAX);
-    too_long
-        .map(|source| {
-            let lines = source.lines_before_tests();
-            Finding::new(
-                &source.path,
-                FILE_LINES_MAX + 1,
-                format!("{lines} lines before its tests, more than {FILE_LINES_MAX}: find the seam and split it"),
-            )
-        })
-        .collect()
+    let mut findings = Vec::new();
+    for source in sources {
+        let all_tests = source.product.trim().is_empty() && !source.code.trim().is_empty();
+        let (lines, limit, what) = match all_tests {
+            true => (source.text.lines().count(), TEST_FILE_LINES_MAX, "lines of tests"),
+            false => (source.lines_before_tests(), FILE_LINES_MAX, "lines before its tests"),
+        };
+        if lines > limit {
+            let text = format!("{lines} {what}, more than {limit}: find the seam and split it");
+            findings.push(Finding::new(&source.path, limit + 1, text));
+        }
+    }
+    findings
 }
 
 /// The median length of the files of `src/`.
 pub(crate) fn median_is_low(sources: &[Source]) -> Vec<Finding> {
-    let mut lengths: Vec<_> =
-        sources.iter().filter(|s| s.path.starts_with("src/")).map(Source::lines_before_tests).collect();
+    let product = sources.iter().filter(|s| s.path.starts_with("src/") && !s.product.trim().is_empty());
+    let mut lengths: Vec<_> = product.map(Source::lines_before_tests).collect();
     lengths.sort_unstable();
     match lengths.get(lengths.len() / 2) {
         Some(&median) if median > FILE_LINES_MEDIAN_MAX => {
@@ -182,6 +186,8 @@ fn a_long_file_is_found_and_long_tests_are_not() {
     expect(files_are_short, "src/base/x.rs", &line.repeat(FILE_LINES_MAX + 1), &[FILE_LINES_MAX + 1]);
     let with_tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", line.repeat(600));
     expect(files_are_short, "src/base/x.rs", &with_tests, &[]);
+    expect(files_are_short, "tests/it/x.rs", &line.repeat(TEST_FILE_LINES_MAX), &[]);
+    expect(files_are_short, "tests/it/x.rs", &line.repeat(TEST_FILE_LINES_MAX + 1), &[TEST_FILE_LINES_MAX + 1]);
     let median = |lines: usize| median_is_low(&[Source::new("src/base/x.rs", &line.repeat(lines))]).len();
     assert_eq!((median(FILE_LINES_MEDIAN_MAX), median(FILE_LINES_MEDIAN_MAX + 1)), (0, 1));
 }

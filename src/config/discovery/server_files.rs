@@ -118,13 +118,15 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
             std::fs::write(path, text).expect("write");
         };
-        write("etc/p.conf", "port = 1\ninclude_dir = 'd'\ninclude 'p.conf'\n");
+        write("etc/p.conf", "port = 1\ninclude_dir = 'd'\n");
+        write("etc/circle.conf", "include 'circle.conf'\nport = 7\n");
         write("etc/d/a.conf", "port = 2\n");
         write("etc/d/b.conf", "port = 3\nhost = 'x'\n");
         write("etc/d/.c.conf", "port = 4\n");
         let settings = postgresql(&Host::below(root.path()), Path::new("/etc/p.conf"));
         assert_eq!(settings["port"], "3");
         assert_eq!(settings["host"], "x");
+        assert_eq!(postgresql(&Host::below(root.path()), Path::new("/etc/circle.conf"))["port"], "7");
     }
 
     proptest! {

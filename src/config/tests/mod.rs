@@ -61,7 +61,7 @@ impl FakeHost {
 
     /// The lines of the error, with paths as on the host.
     pub(super) fn problems(&self) -> Vec<String> {
-        let error = load(&self.sources()).err().expect("the configuration is refused");
+        let error = load(&self.sources()).expect_err("the configuration is refused");
         assert_eq!(error.code(), Code::ConfigInvalid);
         self.plain(error.message()).lines().map(str::to_owned).collect()
     }

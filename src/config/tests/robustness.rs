@@ -1,6 +1,6 @@
 //! No text and no environment makes the loader panic, and what it accepts keeps its promises.
 
-use super::super::schema::KEYS;
+use super::super::schema::{self, KEYS, OVERRIDABLE, Standing};
 use super::super::{Input, Loaded, Sources, problem::ConfigError};
 use crate::config::settings::*;
 use proptest::prelude::*;
@@ -45,6 +45,18 @@ fn line() -> impl Strategy<Value = String> {
     (key, name(), value()).prop_map(|(key, name, value)| format!("{} = {value}\n", key.replace('*', &name)))
 }
 
+/// `path = value` that is good by itself; several may still contradict each other.
+fn good_line() -> impl Strategy<Value = String> {
+    let good = |key: &&schema::Key| key.standing != Standing::Hidden && key.serves("neo4j") && !key.alternative;
+    let keys: Vec<schema::Key> = KEYS.iter().filter(good).copied().collect();
+    (proptest::sample::select(keys), any::<bool>()).prop_map(|(key, below_target)| {
+        let path = key.path.replace('*', "graph");
+        let shared = OVERRIDABLE.iter().any(|table| path.starts_with(table));
+        let path = if shared && below_target { format!("target.graph.{path}") } else { path };
+        format!("{path} = {}\n", key.sample().replace("\"main\", \"offsite\"", "\"graph\""))
+    })
+}
+
 fn hold_promises(loaded: &Loaded) {
     let settings = &loaded.settings;
     assert!(!settings.repositories.is_empty());
@@ -62,7 +74,10 @@ fn hold_promises(loaded: &Loaded) {
         }
     }
     for origin in [false, true] {
-        loaded.show(origin).parse::<toml::Table>().expect("what is shown is TOML");
+        let shown = loaded.show(origin);
+        shown.parse::<toml::Table>().expect("what is shown is TOML");
+        let again = load_texts(&[&shown], Vec::new()).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        assert_eq!(again.settings, loaded.settings, "{shown}");
     }
 }
 
@@ -77,6 +92,16 @@ fn judge(outcome: Result<Loaded, ConfigError>) {
 }
 
 proptest! {
+    #[test]
+    fn what_is_shown_means_the_same(lines in proptest::collection::vec(good_line(), 0..10)) {
+        let mut lines = lines;
+        lines.push("target.graph.kind = \"neo4j\"\n".to_owned());
+        lines.push("repository.graph.type = \"local\"\n".to_owned());
+        lines.sort();
+        lines.dedup();
+        judge(load_texts(&[&lines.concat()], Vec::new()));
+    }
+
     #[test]
     fn random_settings_never_panic(lines in proptest::collection::vec(line(), 0..12)) {
         let text = lines.concat();

@@ -1,1 +1,149 @@
-//! (being written)
+//! PostgreSQL, with or without TimescaleDB.
+//!
+//! - [`connection`](self): SQL connections, bounded in time; `tools`: PostgreSQL's own programs
+//! - `inspection`, `control_file`, `postmaster`: what there is, and whether a server uses it
+//! - `census`: rows and schema; `base_backup`: the full backup; `outside_files`: what that leaves out
+//! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
+//! - `grants`, `doctor`: what is missing, with the statement that mends it
+
+mod base_backup;
+mod census;
+mod checks;
+mod connection;
+mod control_file;
+mod doctor;
+mod grants;
+mod inspection;
+mod outside_files;
+mod postmaster;
+mod restore;
+mod scratch;
+mod tools;
+
+use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use crate::artifact::manifest::{Engine, Manifest};
+use crate::base::clock::wait_until;
+use crate::base::ids::BackupKind;
+use crate::base::process::Launcher;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tools::Tools;
+
+/// How often a server that is starting is asked again.
+const READY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Everything there is to say about one cluster.
+#[derive(Clone, Debug)]
+pub struct PostgresDriverSettings {
+    /// The data directory in service.
+    pub data_directory: PathBuf,
+    /// Where PostgreSQL's own programs are: `/usr/lib/postgresql/15/bin`.
+    pub bin_directory: PathBuf,
+    /// A directory of unix sockets (begins with `/`), or a host name.
+    pub host: String,
+    /// Port; part of the socket's name too.
+    pub port: u16,
+    /// Role to connect as.
+    pub user: String,
+    /// Databases to count and to compare after a restore; empty = all. The base backup holds all of them in any case.
+    pub databases: Vec<String>,
+    /// A file whose first line is the role's password; `None` = peer or trust authentication.
+    pub password_file: Option<PathBuf>,
+    /// Where configuration lies outside the data directory: `/etc/postgresql/15/main`.
+    pub config_directory: Option<PathBuf>,
+    /// The kind of full backup to make by default.
+    pub full: BackupKind,
+}
+
+/// A PostgreSQL cluster.
+///
+/// Connections are synchronous: call it from threads that run no asynchronous tasks.
+pub struct PostgresDriver {
+    settings: PostgresDriverSettings,
+    address: Address,
+    tools: Tools,
+}
+
+impl PostgresDriver {
+    /// A driver for the cluster that `settings` describe; its programs are run by `launcher`.
+    pub fn new(settings: PostgresDriverSettings, launcher: Arc<dyn Launcher>) -> Self {
+        let address = Address {
+            host: settings.host.clone(),
+            port: settings.port,
+            user: settings.user.clone(),
+            password_file: settings.password_file.clone(),
+            preferred: settings.databases.clone(),
+        };
+        let tools = Tools { bin_directory: settings.bin_directory.clone(), launcher };
+        PostgresDriver { settings, address, tools }
+    }
+}
+
+impl Driver for PostgresDriver {
+    fn engine(&self) -> Engine {
+        Engine::Postgresql
+    }
+
+    fn inspect(&self, task: &Task) -> Result<Source> {
+        inspection::inspect(&self.settings, &self.address, &self.tools, task)
+    }
+
+    fn is_running(&self, _task: &Task) -> Result<bool> {
+        postmaster::is_running(&self.settings.data_directory)
+    }
+
+    fn wait_ready(&self, timeout: Duration, task: &Task) -> Result<()> {
+        let mut last = Ok(());
+        wait_until(timeout, READY_INTERVAL, || {
+            let address = self.address.clone();
+            let hello = move || address.connect_any(CATALOG_TIMEOUT).map(|_| ());
+            last = connection::within(CONNECT_TIMEOUT, "connecting", task, hello);
+            last.is_ok() || task.cancel().is_cancelled()
+        });
+        task.check()?;
+        last.map_err(|cause| cause.context(format!("waiting {} s for the server", timeout.as_secs())))
+    }
+
+    fn census(&self, task: &Task) -> Result<Census> {
+        census::take(&self.address, &census::Scope::of(&self.settings.databases), task)
+    }
+
+    fn default_kind(&self) -> BackupKind {
+        self.settings.full
+    }
+
+    fn needs_stop(&self, _kind: BackupKind) -> bool {
+        false
+    }
+
+    fn begin_full(&self, kind: BackupKind, workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
+        if kind != BackupKind::Base {
+            return Err(Error::new(
+                Code::NotAvailable,
+                format!("a backup of kind {} cannot be made of PostgreSQL yet", kind.as_str()),
+            )
+            .with_hint("set `full = \"base\"` in the target's section, or leave out `--type`"));
+        }
+        base_backup::begin(&self.settings, &self.address, &self.tools, workspace, task)
+    }
+
+    fn outside_files(&self, task: &Task) -> Result<Vec<OutsideFile>> {
+        outside_files::list(&self.settings, &self.address, task)
+    }
+
+    fn live_paths(&self, _task: &Task) -> Result<Vec<LivePath>> {
+        Ok(vec![LivePath { staged: PathBuf::new(), live: self.settings.data_directory.clone() }])
+    }
+
+    fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>> {
+        restore::begin(&self.settings, &self.tools, manifest, place, task)
+    }
+
+    fn doctor(&self, task: &Task) -> Vec<Finding> {
+        doctor::examine(&self.settings, &self.address, &self.tools, task)
+    }
+}

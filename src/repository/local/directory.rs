@@ -17,6 +17,9 @@ use std::sync::{Mutex, MutexGuard};
 /// Where writers work; hidden, and so never a key.
 pub(super) const INCOMPLETE: &str = ".incomplete";
 
+/// How often a path is made anew while a deletion beside it keeps removing emptied directories of it.
+pub(super) const DIRECTORY_RACES_MAX: u32 = 1000;
+
 const OPEN_DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// The directory tree of a repository.
@@ -104,17 +107,26 @@ impl Tree {
     /// Opens the directory at `segments`, making what is missing; every directory on the way is durable in its parent
     /// when this returns.
     pub(super) fn ensure(&self, segments: &[&str]) -> Result<OwnedFd, StoreError> {
+        for _ in 0..DIRECTORY_RACES_MAX {
+            if let Some(handle) = self.try_ensure(segments)? {
+                return Ok(handle);
+            }
+        }
+        Err(self.fault("making the directory", &segments.join("/"), Errno::ENOTDIR))
+    }
+
+    /// `None` if a deletion beside this removed an emptied directory on the way, or if a file is in the way.
+    fn try_ensure(&self, segments: &[&str]) -> Result<Option<OwnedFd>, StoreError> {
         let mut handle = self.root()?;
         for (depth, name) in segments.iter().enumerate() {
             let path = segments[..=depth].join("/");
             let made = match mkdirat(&handle, *name, Mode::from_bits_truncate(DIRECTORY_MODE)) {
                 Ok(()) => true,
                 Err(Errno::EEXIST) => false,
+                Err(Errno::ENOENT) => return Ok(None),
                 Err(errno) => return Err(self.fault("making the directory", &path, errno)),
             };
-            let child = self
-                .child(&handle, name, &path)?
-                .ok_or_else(|| self.fault("opening the directory", &path, Errno::ENOTDIR))?;
+            let Some(child) = self.child(&handle, name, &path)? else { return Ok(None) };
             let inode = fstat(&child).map_err(|errno| self.fault("examining", &path, errno))?.st_ino;
             if made || self.known().get(&path) != Some(&inode) {
                 self.sync(&handle, &path)?;
@@ -122,7 +134,7 @@ impl Tree {
             }
             handle = child;
         }
-        Ok(handle)
+        Ok(Some(handle))
     }
 
     /// Makes the entries of a directory durable. Never repeated: a second call may report success over lost entries.

@@ -227,3 +227,14 @@ fn space_is_that_of_the_filesystem_below() {
     let space = store.space().expect("space").expect("a limit");
     assert_eq!(space.device, fs::metadata(directory.path()).expect("metadata").dev());
 }
+
+#[test]
+fn a_file_where_a_directory_should_be_is_told() {
+    let (_directory, store) = store();
+    put(&store, &key("a"), b"x", Commit::IfAbsent).expect("put");
+    let error = put(&store, &key("a/b"), b"x", Commit::IfAbsent).expect_err("a is a file");
+    assert_eq!(error.code(), Code::RepositoryIo);
+    assert!(error.message().contains("making the directory a"), "{error}");
+    assert_eq!(store.stat(&key("a/b")).expect("stat"), None);
+    assert_eq!(read(&store, &key("a"), 10).expect("read"), b"x");
+}

@@ -1,6 +1,6 @@
 //! Writing an object: an unfinished file under a lock, flushed, then named in one step.
 
-use super::directory::{INCOMPLETE, Tree, kind, split};
+use super::directory::{DIRECTORY_RACES_MAX, INCOMPLETE, Tree, kind, split};
 use super::listing::examine;
 use crate::artifact::object_key::ObjectKey;
 use crate::base::{Error, Result};
@@ -17,8 +17,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often naming is tried while a deletion beside it keeps removing the emptied directory.
-const DIRECTORY_RACES_MAX: u32 = 64;
 /// How often a new file is tried while a sweep keeps taking it for a leftover.
 const SWEEP_RACES_MAX: u32 = 64;
 

@@ -1,0 +1,145 @@
+//! `neo4j.conf`, as far as a backup must know it: where the data lies and where the server listens.
+//!
+//! The format is that of Neo4j's Operations Manual, "The neo4j.conf file": `name=value` lines, `#` comments, the last of
+//! repeated lines counts. Relative directories are relative to the home, those of the transaction logs to the data.
+
+use crate::base::{Code, Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Largest configuration file that is read, in bytes.
+const CONF_MAX: u64 = 1 << 20;
+/// Bolt's registered port, which Neo4j listens on unless told otherwise.
+const BOLT_PORT: u16 = 7687;
+
+/// The settings of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conf {
+    home: PathBuf,
+    settings: BTreeMap<String, String>,
+}
+
+impl Conf {
+    /// Reads `path`. Error `NEO4J_UNSUPPORTED` when it cannot be read or asks for something only the server can do.
+    pub(super) fn read(path: &Path, home: &Path) -> Result<Conf> {
+        let refuse = |why: String| {
+            Error::new(Code::Neo4jUnsupported, format!("reading {}: {why}", path.display()))
+                .with_hint("set `conf` of the target to the server's neo4j.conf and let the agent read it")
+        };
+        let size = std::fs::metadata(path).map_err(|cause| refuse(cause.to_string()))?.len();
+        if size > CONF_MAX {
+            return Err(refuse(format!("it has {size} bytes, more than {CONF_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|cause| refuse(cause.to_string()))?;
+        Ok(Conf::parse(&text, home))
+    }
+
+    fn parse(text: &str, home: &Path) -> Conf {
+        let settings = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with(['#', '!']))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+            .collect();
+        Conf { home: home.to_owned(), settings }
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn directory(&self, name: &str, base: &Path, default: &str) -> Result<PathBuf> {
+        let value = self.setting(name).unwrap_or(default);
+        if value.starts_with("$(") {
+            return Err(Error::new(
+                Code::Neo4jUnsupported,
+                format!("{name} is a command ({value}), which only the server expands"),
+            )
+            .with_hint(format!("write the directory itself into `{name}`")));
+        }
+        Ok(base.join(value))
+    }
+
+    /// `server.directories.data`, absolute.
+    pub(super) fn data(&self) -> Result<PathBuf> {
+        self.directory("server.directories.data", &self.home, "data")
+    }
+
+    /// `server.directories.transaction.logs.root`, absolute.
+    pub(super) fn transaction_logs(&self) -> Result<PathBuf> {
+        self.directory("server.directories.transaction.logs.root", &self.data()?, "transactions")
+    }
+
+    /// `server.directories.plugins`, absolute.
+    pub(super) fn plugins(&self) -> Result<PathBuf> {
+        self.directory("server.directories.plugins", &self.home, "plugins")
+    }
+
+    /// `initial.dbms.default_database`.
+    pub(super) fn default_database(&self) -> &str {
+        self.setting("initial.dbms.default_database").unwrap_or("neo4j")
+    }
+
+    /// Whether the server asks for a password.
+    pub(super) fn asks_for_password(&self) -> bool {
+        self.setting("dbms.security.auth_enabled").is_none_or(|value| !value.eq_ignore_ascii_case("false"))
+    }
+
+    /// Where a client on this host reaches Bolt: host and port. `None` when Bolt is switched off.
+    pub(super) fn bolt_address(&self) -> Option<(String, u16)> {
+        if self.setting("server.bolt.enabled").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+            return None;
+        }
+        let listen = self.setting("server.bolt.listen_address").unwrap_or("");
+        let (host, port) = match listen.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().unwrap_or(BOLT_PORT)),
+            None => (listen, BOLT_PORT),
+        };
+        let host = match host {
+            "" => self.setting("server.default_listen_address").unwrap_or("localhost"),
+            host => host,
+        };
+        // An address that means "every interface" is not one to connect to.
+        let host = if matches!(host, "0.0.0.0" | "::" | "[::]") { "127.0.0.1" } else { host };
+        Some((host.trim_matches(['[', ']']).to_owned(), port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(text: &str) -> Conf {
+        Conf::parse(text, Path::new("/var/lib/neo4j"))
+    }
+
+    #[test]
+    fn defaults_are_those_of_neo4j() {
+        let conf = conf("# server.directories.data=/elsewhere\n\n");
+        assert_eq!(conf.data().expect("data"), Path::new("/var/lib/neo4j/data"));
+        assert_eq!(conf.transaction_logs().expect("logs"), Path::new("/var/lib/neo4j/data/transactions"));
+        assert_eq!(conf.default_database(), "neo4j");
+        assert_eq!(conf.bolt_address(), Some(("localhost".to_owned(), 7687)));
+        assert!(conf.asks_for_password());
+    }
+
+    #[test]
+    fn directories_are_resolved_as_neo4j_resolves_them() {
+        let conf = conf("server.directories.data = store\nserver.directories.transaction.logs.root=logs\n");
+        assert_eq!(conf.transaction_logs().expect("logs"), Path::new("/var/lib/neo4j/store/logs"));
+        let conf = self::conf("server.directories.transaction.logs.root=/fast/tx\n");
+        assert_eq!(conf.transaction_logs().expect("logs"), Path::new("/fast/tx"));
+        let conf = self::conf("server.directories.data=$(echo /x)\n");
+        assert_eq!(conf.data().map_err(|e| e.code()), Err(Code::Neo4jUnsupported));
+    }
+
+    #[test]
+    fn the_bolt_address_is_one_to_connect_to() {
+        let address = |text: &str| conf(text).bolt_address();
+        assert_eq!(address("server.bolt.listen_address=:9999"), Some(("localhost".to_owned(), 9999)));
+        assert_eq!(address("server.default_listen_address=0.0.0.0"), Some(("127.0.0.1".to_owned(), 7687)));
+        assert_eq!(address("server.bolt.listen_address=[::1]:17"), Some(("::1".to_owned(), 17)));
+        assert_eq!(address("server.bolt.enabled=FALSE"), None);
+    }
+}

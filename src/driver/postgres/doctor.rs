@@ -1,0 +1,173 @@
+//! Everything that is wrong or weak about a cluster's settings, rights and versions, each with its remedy.
+
+use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
+use super::inspection::{setting, version_num};
+use super::tools::Tools;
+use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection};
+use crate::base::process::{self, OsUser};
+use crate::base::task::{Severity, Task};
+use crate::base::{Code, Error, Result};
+use crate::driver::Finding;
+use std::fs;
+
+/// Programs that backups and restores use, and whether they cannot do without.
+const TOOLS: [(&str, bool); 4] =
+    [("pg_basebackup", true), ("postgres", true), ("pg_verifybackup", false), ("pg_controldata", false)];
+
+fn finding(code: &str, severity: Severity, text: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { code: code.to_owned(), severity, text: text.into(), fix: fix.into() }
+}
+
+/// See [`crate::driver::Driver::doctor`].
+pub(crate) fn examine(
+    settings: &PostgresDriverSettings,
+    address: &Address,
+    tools: &Tools,
+    task: &Task,
+) -> Vec<Finding> {
+    let mut found = files(settings);
+    let (asked, role) = (address.clone(), settings.user.clone());
+    let data_major = control_file::major_version(&settings.data_directory).ok();
+    let major = match within(TALK_TIMEOUT, "examining the server", task, move || server(&asked, &role)) {
+        Ok((major, of_server)) => {
+            found.extend(of_server);
+            if let Err(cause) = inspection::inspect(settings, address, tools, task) {
+                found.push(of_error("inspection-failed", &cause));
+            }
+            Some(major)
+        }
+        Err(cause) => {
+            found.push(unreachable(settings, &cause));
+            data_major
+        }
+    };
+    found.extend(programs(tools, major, task));
+    if major.is_some() && found.iter().all(|finding| finding.severity < Severity::Error) {
+        found.extend(replication(settings, address, tools, task));
+    }
+    found
+}
+
+fn of_error(code: &str, cause: &Error) -> Finding {
+    finding(code, Severity::Error, cause.message(), cause.hint())
+}
+
+fn unreachable(settings: &PostgresDriverSettings, cause: &Error) -> Finding {
+    let role = &settings.user;
+    let message = cause.message();
+    if message.contains("does not exist") && message.contains("role") {
+        let fix = format!("CREATE ROLE {} LOGIN REPLICATION;", super::connection::quoted(role));
+        return finding("role-missing", Severity::Error, message, fix);
+    }
+    if message.contains("authentication failed") || message.contains("no pg_hba.conf entry") {
+        let fix = format!("add the line `local all {role} peer` to pg_hba.conf and run `SELECT pg_reload_conf();`");
+        return finding("role-not-admitted", Severity::Error, message, fix);
+    }
+    if cause.code() != Code::PostgresUnreachable {
+        return of_error("postgres-misconfigured", cause);
+    }
+    finding("postgres-unreachable", Severity::Error, message, "pg_lsclusters; systemctl start postgresql")
+}
+
+fn files(settings: &PostgresDriverSettings) -> Vec<Finding> {
+    let directory = &settings.data_directory;
+    let mut found = Vec::new();
+    if let Err(cause) = control_file::read(directory) {
+        let fix = "set `data_directory` of the target: SHOW data_directory;";
+        found.push(finding("data-directory-unreadable", Severity::Error, cause.message(), fix));
+    }
+    let linked = |path: &std::path::Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    if linked(&directory.join("pg_wal")) {
+        let text = "pg_wal is a link to another place; a restored cluster has its WAL inside the data directory";
+        found.push(finding("pg-wal-elsewhere", Severity::Warning, text, ""));
+    }
+    found
+}
+
+/// What the running server says; and its major version.
+fn server(address: &Address, role: &str) -> Result<(u32, Vec<Finding>)> {
+    let mut client = address.connect_any(CATALOG_TIMEOUT)?;
+    let major = version_num(&mut client)?.max(0) as u32 / 10_000;
+    let mut found = grants::obstacles(&mut client, role)?;
+    found.extend(grants::weaknesses(&mut client, role)?);
+    let tablespaces = base_backup::tablespaces(&mut client)?;
+    if !tablespaces.is_empty() {
+        let text = format!("the cluster has tablespaces, which are not backed up yet: {}", tablespaces.join(", "));
+        let fix = "ALTER TABLE ALL IN TABLESPACE … SET TABLESPACE pg_default; DROP TABLESPACE …;";
+        found.push(finding("tablespaces", Severity::Error, text, fix));
+    }
+    if setting(&mut client, "data_checksums")?.as_deref() == Some("off") {
+        let text = "data checksums are off: damage by the disk is not noticed and would be backed up as it is";
+        let fix = "stop the server, run `pg_checksums --enable -D DATA_DIRECTORY`, start it";
+        found.push(finding("no-data-checksums", Severity::Warning, text, fix));
+    }
+    for name in ["fsync", "full_page_writes"] {
+        if setting(&mut client, name)?.as_deref() == Some("off") {
+            let text = format!("{name} is off: a crash of the host can damage the cluster beyond recovery");
+            let fix = format!("ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();");
+            found.push(finding(&format!("{}-off", name.replace('_', "-")), Severity::Warning, text, fix));
+        }
+    }
+    Ok((major, found))
+}
+
+fn programs(tools: &Tools, major: Option<u32>, task: &Task) -> Vec<Finding> {
+    let package = |name: &str| {
+        let version = major.map(|major| format!("-{major}")).unwrap_or_default();
+        let part = if name == "pg_basebackup" { "postgresql-client" } else { "postgresql" };
+        format!("apt-get install {part}{version}")
+    };
+    let mut found = Vec::new();
+    for (name, needed) in TOOLS {
+        let severity = if needed { Severity::Error } else { Severity::Warning };
+        if !tools.has(name) {
+            let text = format!("{} has no {name}", tools.bin_directory.display());
+            found.push(finding("tool-missing", severity, text, package(name)));
+            continue;
+        }
+        match tools.major_version(name, task) {
+            Ok(version) if major.is_some_and(|major| major != version) => {
+                let text = format!("{name} is of version {version}, the cluster of version {}", major.unwrap_or(0));
+                found.push(finding("tool-of-other-version", severity, text, package(name)));
+            }
+            Ok(_) => {}
+            Err(cause) => found.push(of_error("tool-fails", &cause)),
+        }
+    }
+    found
+}
+
+/// Whether `pg_hba.conf` admits replication; only a connection tells.
+fn replication(settings: &PostgresDriverSettings, address: &Address, tools: &Tools, task: &Task) -> Option<Finding> {
+    if address.password_file.is_some() || !tools.has("psql") {
+        return None;
+    }
+    let connection =
+        format!("host={} port={} user={} replication=true", value(&address.host), address.port, value(&address.user));
+    let mut tool = tools.tool("psql").args(["-X", "-A", "-t", "-w", "-d", &connection, "-c", "IDENTIFY_SYSTEM"]);
+    if nix::unistd::geteuid().is_root() {
+        let account = OsUser::of_name(&address.user).or_else(|_| OsUser::owner_of(&settings.data_directory)).ok()?;
+        tool = tool.user(account);
+    }
+    let finished = process::run(tools.launcher.as_ref(), &tool, task).ok()?;
+    let fix = format!(
+        "add the line `local replication {} peer` to pg_hba.conf and run `SELECT pg_reload_conf();`",
+        settings.user
+    );
+    (!finished.success).then(|| finding("replication-not-admitted", Severity::Error, finished.stderr.trim(), fix))
+}
+
+/// A value in a libpq connection string.
+fn value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_values_are_quoted() {
+        assert_eq!(value("it's a \\ path"), "'it\\'s a \\\\ path'");
+    }
+}

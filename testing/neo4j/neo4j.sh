@@ -1,0 +1,77 @@
+#!/bin/sh
+# Stands in for the official bin/neo4j: neo4j console | start | stop [--shutdown-timeout=N] | status | version
+set -eu
+
+home=${NEO4J_HOME:-$(cd "$(dirname "$0")/.." && pwd)}
+conf=${NEO4J_CONF:-$home/conf}
+self=$(cd "$(dirname "$0")/.." && pwd)
+lib=$self/lib
+pid_file=$home/run/neo4j.pid
+java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+
+setting() { sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*//p" "$conf/neo4j.conf" 2>/dev/null | tail -n 1; }
+running() {
+    pid=$(cat "$pid_file" 2>/dev/null) && [ -n "$pid" ] && [ -d "/proc/$pid" ] &&
+        tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "--home-dir=$home"
+}
+
+run_server() {
+    main=org.neo4j.server.CommunityEntryPoint
+    # The entry point was renamed when versions became calendar years.
+    case $(basename "$(ls -d "$lib"/neo4j-kernel-[0-9]*.jar | head -n 1)") in neo4j-kernel-20*) main=org.neo4j.server.Neo4jCommunity ;; esac
+    mkdir -p "$home/run" "$home/logs"
+    exec "$java" -Xms"$(setting server.memory.heap.initial_size | grep . || echo 128m)" \
+        -Xmx"$(setting server.memory.heap.max_size | grep . || echo 512m)" \
+        -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Xshare:auto -Dfile.encoding=UTF-8 \
+        --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/java.io=ALL-UNNAMED \
+        --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED \
+        -cp "$home/plugins/*:$lib/*" "$main" "--home-dir=$home" "--config-dir=$conf"
+}
+
+case ${1:-} in
+console)
+    run_server
+    ;;
+start)
+    if running; then
+        echo "Neo4j is already running (pid:$pid)."
+        exit 0
+    fi
+    mkdir -p "$home/run" "$home/logs"
+    # A session of its own, as a daemon has; nothing of the caller's is kept open.
+    setsid "$0" console </dev/null >>"$home/logs/console.log" 2>&1 9>&- &
+    echo $! >"$pid_file"
+    echo "Started neo4j (pid:$!)."
+    ;;
+stop)
+    if ! running; then
+        rm -f "$pid_file"
+        echo "Neo4j is not running."
+        exit 0
+    fi
+    kill "$pid"
+    waited=0
+    while running; do
+        [ "$waited" -lt "${NEO4J_SHUTDOWN_TIMEOUT:-120}0" ] || { echo "Neo4j (pid:$pid) took more than ${NEO4J_SHUTDOWN_TIMEOUT:-120} seconds to stop." >&2; exit 1; }
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    rm -f "$pid_file"
+    echo "Stopping Neo4j... stopped."
+    ;;
+status)
+    if running; then
+        echo "Neo4j is running at pid $pid"
+    else
+        echo "Neo4j is not running."
+        exit 3
+    fi
+    ;;
+version | --version)
+    basename "$(ls -d "$lib"/neo4j-kernel-[0-9]*.jar | head -n 1)" .jar | sed 's/neo4j-kernel-//'
+    ;;
+*)
+    echo "usage: neo4j console|start|stop|status|version" >&2
+    exit 1
+    ;;
+esac

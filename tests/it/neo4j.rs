@@ -1,0 +1,389 @@
+//! The Neo4j driver against a real server.
+
+use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
+use neo4j_backup_agent::artifact::digest::StoredDigest;
+use neo4j_backup_agent::artifact::identity::Owner;
+use neo4j_backup_agent::artifact::manifest::{BackupDocument, Engine, Manifest, ObjectRecord, PlainDigest};
+use neo4j_backup_agent::artifact::object_key::ObjectKey;
+use neo4j_backup_agent::artifact::statistics::Statistics;
+use neo4j_backup_agent::base::ids::BackupKind;
+use neo4j_backup_agent::base::process::{LocalLauncher, OsUser};
+use neo4j_backup_agent::base::task::{Severity, Task};
+use neo4j_backup_agent::base::{Code, Error};
+use neo4j_backup_agent::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
+use neo4j_backup_agent::driver::{Driver, FullReport, HealthCheck, RestorePlace, Source, VolumeSpec};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A backup as it would come out of a repository.
+struct Backup {
+    source: Source,
+    objects: Vec<(VolumeSpec, Vec<u8>)>,
+    report: FullReport,
+}
+
+fn driver(settings: Neo4jDriverSettings) -> Neo4jDriver {
+    Neo4jDriver::new(settings, Arc::new(LocalLauncher::default()))
+}
+
+fn back_up(driver: &Neo4jDriver, workspace: &Path) -> Result<Backup, Error> {
+    let task = Task::unobserved();
+    let source = driver.inspect(&task)?;
+    let mut full = driver.begin_full(BackupKind::Dump, workspace, &task)?;
+    let mut objects = Vec::new();
+    for volume in full.take_volumes() {
+        let mut reader = (volume.open)(&task)?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(|cause| Error::from_io("reading", Path::new("dump"), cause))?;
+        reader.finish(&task)?;
+        objects.push((volume.spec, bytes));
+    }
+    let report = full.finish(&task)?;
+    Ok(Backup { source, objects, report })
+}
+
+fn manifest(backup: &Backup, statistics: &Statistics) -> Manifest {
+    let time: jiff::Timestamp = "2026-11-20T02:00:00Z".parse().expect("time");
+    let objects = backup.objects.iter().map(|(spec, bytes)| ObjectRecord {
+        key: ObjectKey::new(&format!("environment=dev/graph.{}", spec.extension)).expect("key"),
+        role: spec.role,
+        name: spec.name.clone(),
+        lane: spec.lane,
+        content: spec.content,
+        stored: StoredDigest::of(bytes),
+        plain: PlainDigest { size: bytes.len() as u64, crc32c: String::new(), sha256: None },
+        filters: Vec::new(),
+        encryption: None,
+    });
+    Manifest {
+        document: BackupDocument::Backup,
+        format: 1,
+        id: "graph-20261120T020000Z-dump".parse().expect("id"),
+        environment: "dev".to_owned(),
+        engine: Engine::Neo4j,
+        db_name: backup.source.database.clone(),
+        created_at: time,
+        finished_at: time,
+        duration_ms: 1,
+        downtime_ms: 1,
+        created_by: "test".to_owned(),
+        tool_version: "0".to_owned(),
+        hostname: "here".to_owned(),
+        owner: Owner {
+            host: "here".to_owned(),
+            machine_id: "0".to_owned(),
+            data_identity: backup.source.data_identity.clone(),
+            epoch: 1,
+        },
+        sequence: 1,
+        predecessor: None,
+        server: backup.source.server.clone(),
+        position: backup.report.position.clone(),
+        statistics: statistics.clone(),
+        rows_estimate: statistics.rows(),
+        sha256: String::new(),
+        objects: objects.collect(),
+        warnings: Vec::new(),
+        note: None,
+    }
+}
+
+fn place(below: &Path, name: &str, without_system: bool, owner: Option<OsUser>) -> RestorePlace {
+    let place = RestorePlace {
+        directory: below.join(name),
+        workspace: below.join(format!("{name}-work")),
+        owner,
+        without_system,
+    };
+    fs::create_dir(&place.directory).expect("directory");
+    fs::create_dir(&place.workspace).expect("workspace");
+    place
+}
+
+/// Restores and checks; `edit` may damage an object's bytes on their way.
+fn restore(
+    driver: &Neo4jDriver,
+    manifest: &Manifest,
+    backup: &Backup,
+    place: &RestorePlace,
+    edit: &dyn Fn(&str, &[u8]) -> Vec<u8>,
+) -> Result<Vec<HealthCheck>, Error> {
+    let task = Task::unobserved();
+    let mut session = driver.begin_restore(manifest, place, &task)?;
+    for (object, (_, bytes)) in manifest.objects.iter().zip(&backup.objects) {
+        let Some(mut sink) = session.sink(object, &task)? else { continue };
+        sink.write_all(&edit(&object.name, bytes))
+            .map_err(|cause| Error::from_io("loading", &place.directory, cause))?;
+        sink.finish(&task)?;
+    }
+    session.complete(&task)?;
+    session.check(&task)
+}
+
+fn whole(_: &str, bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+fn failed(checks: &[HealthCheck]) -> Vec<&str> {
+    checks.iter().filter(|check| check.passed == Some(false)).map(|check| check.name.as_str()).collect()
+}
+
+fn assert_all_passed(checks: &[HealthCheck]) {
+    let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names, ["connectivity", "schema_consistency", "orphan_detection", "counts", "database_check"]);
+    assert!(checks.iter().all(|check| check.passed == Some(true)), "{checks:#?}");
+}
+
+/// Every file of the live data directory with size and time of change.
+fn fingerprint(directory: &Path, into: &mut Vec<(PathBuf, u64, i64, i64)>) {
+    for entry in fs::read_dir(directory).expect("list").map(|entry| entry.expect("entry").path()) {
+        let metadata = fs::symlink_metadata(&entry).expect("metadata");
+        if metadata.is_dir() {
+            fingerprint(&entry, into);
+        } else {
+            into.push((entry, metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+        }
+    }
+    into.sort();
+}
+
+/// An account that is not root, where this test may become one.
+fn other_account() -> Option<OsUser> {
+    nix::unistd::geteuid().is_root().then(|| OsUser::of_name("nobody").expect("nobody"))
+}
+
+// req: B8, D5, X4
+#[test]
+fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
+    let scene = tempfile::tempdir().expect("tempdir");
+    fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
+    let server = Neo4jServer::start(scene.path(), &Neo4jOptions { own_jars: true, ..Neo4jOptions::default() });
+    server.fill();
+    let driver = driver(server.driver_settings());
+    let task = Task::unobserved();
+
+    // While it runs.
+    assert!(driver.needs_stop(BackupKind::Dump));
+    assert!(driver.is_running(&task).expect("running"));
+    driver.wait_ready(Duration::from_secs(10), &task).expect("ready");
+    let before = driver.census(&task).expect("census");
+    assert_eq!(driver.census(&task).expect("census").mark, before.mark, "nothing was written");
+    server.cypher("CREATE (:Person {id: 990, name: 'late'})");
+    let census = driver.census(&task).expect("census");
+    assert_ne!(census.mark, before.mark, "a write moves the mark");
+    assert_eq!(census.statistics.counts["nodes"], server.number("MATCH (n) RETURN count(n)"));
+    assert_eq!(census.statistics.counts["relationships"], server.number("MATCH ()-[r]->() RETURN count(r)"));
+    assert!(census.statistics.schema.contains("constraint UNIQUENESS on NODE (`City`) [`name`]"), "{census:?}");
+    let running = driver.inspect(&task).expect("inspect");
+    assert_eq!((running.server.version.as_str(), running.server.edition.as_str()), ("5.26.0", "community"));
+    assert_eq!(running.server.facts["store_format"], "record-aligned-1.1");
+    let refused = driver.begin_full(BackupKind::Dump, scene.path(), &task).map(|_| ()).map_err(|e| e.code());
+    assert_eq!(refused, Err(Code::Neo4jAdminFailed), "a dump of a running server is refused");
+
+    // While it is stopped.
+    server.stop();
+    assert!(!driver.is_running(&task).expect("running"));
+    assert_eq!(driver.census(&task).expect("census").mark, census.mark, "the closed store stands at the mark");
+    let backup = back_up(&driver, scene.path()).expect("backup");
+    assert_eq!(backup.source.data_identity, running.data_identity);
+    assert_eq!(backup.source.server, running.server);
+    assert_eq!(backup.report.position.as_ref().map(|p| p.end.clone()), census.mark);
+    let exact = backup.report.statistics.clone().expect("nothing was written after the census");
+    assert!(exact.exact && exact.counts == census.statistics.counts);
+    let names: Vec<_> = backup.objects.iter().map(|(spec, _)| (spec.name.as_str(), spec.extension.as_str())).collect();
+    assert_eq!(names, [("neo4j", "dump"), ("system", "system.dump")]);
+
+    // Restored elsewhere, as another account, without touching the source.
+    let (mut source_before, mut source_after) = (Vec::new(), Vec::new());
+    fingerprint(&server.data(), &mut source_before);
+    let owner = other_account();
+    let first = place(scene.path(), "first", false, owner.clone());
+    let checks = restore(&driver, &manifest(&backup, &exact), &backup, &first, &whole).expect("restore");
+    assert_all_passed(&checks);
+    fingerprint(&server.data(), &mut source_after);
+    assert_eq!(source_before, source_after);
+    let mut entries: Vec<_> =
+        fs::read_dir(&first.directory).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    entries.sort();
+    assert_eq!(entries, ["databases", "transactions"]);
+    if let Some(owner) = owner {
+        let mut files = Vec::new();
+        fingerprint(&first.directory, &mut files);
+        for (path, ..) in files {
+            assert_eq!(fs::symlink_metadata(&path).expect("metadata").uid(), owner.uid, "{}", path.display());
+        }
+    }
+
+    // In the place of the old data the server finds everything again.
+    for live in driver.live_paths(&task).expect("live paths") {
+        fs::rename(&live.live, live.live.with_extension("old")).expect("aside");
+        fs::rename(first.directory.join(&live.staged), &live.live).expect("swap");
+    }
+    server.start_again();
+    let restored = driver.census(&task).expect("census");
+    assert!(exact.differences(&restored.statistics).is_empty());
+    assert_eq!(restored.mark, census.mark);
+    assert_eq!(server.number("MATCH (p:Person {id: 990, name: 'late'}) RETURN count(p)"), 1);
+
+    // Killed: not running, and not closed.
+    server.cypher("CREATE (:Person {id: 991})");
+    server.kill();
+    assert!(!driver.is_running(&task).expect("running"));
+    assert_eq!(driver.census(&task).expect("census").mark, None, "a store that needs recovery has no certain mark");
+    let error = back_up(&driver, scene.path()).err().expect("refused");
+    assert_eq!(error.code(), Code::Neo4jAdminFailed);
+    assert!(error.hint().contains("let it recover"), "{error:?}");
+}
+
+// req: A11, B8, B15
+#[test]
+fn damaged_dumps_and_wrong_counts_are_refused_by_name() {
+    let scene = tempfile::tempdir().expect("tempdir");
+    let password = "not a secret, only a test".to_owned();
+    let options = Neo4jOptions { password: Some(password), ..Neo4jOptions::default() };
+    let server = Neo4jServer::start(scene.path(), &options);
+    server.fill();
+    let driver = driver(server.driver_settings());
+    let task = Task::unobserved();
+    assert!(driver.doctor(&task).is_empty(), "{:?}", driver.doctor(&task));
+    let census = driver.census(&task).expect("census");
+    assert_eq!(census.statistics.remark, None);
+    server.stop();
+    let backup = back_up(&driver, scene.path()).expect("backup");
+    let exact = backup.report.statistics.clone().expect("exact");
+
+    let damages: [(&str, &dyn Fn(&str, &[u8]) -> Vec<u8>); 3] = [
+        ("cut", &|_, bytes| bytes[..bytes.len() / 2].to_vec()),
+        ("flipped", &|_, bytes| {
+            let mut bytes = bytes.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            bytes
+        }),
+        ("empty", &|_, _| Vec::new()),
+    ];
+    for (name, damage) in damages {
+        let place = place(scene.path(), name, true, None);
+        let error = restore(&driver, &manifest(&backup, &exact), &backup, &place, damage).err();
+        assert_eq!(error.map(|e| e.code()), Some(Code::Neo4jAdminFailed), "{name}");
+    }
+
+    // Other counts and a schema that is not there; without `system`, which the scratch server must not leave behind.
+    let mut wrong = exact.clone();
+    *wrong.counts.get_mut("nodes").expect("nodes") += 1;
+    wrong.schema.insert("constraint UNIQUENESS on NODE (`Planet`) [`name`]".to_owned());
+    let place = place(scene.path(), "wrong", true, None);
+    let checks = restore(&driver, &manifest(&backup, &wrong), &backup, &place, &whole).expect("restore");
+    assert_eq!(failed(&checks), ["schema_consistency", "counts"]);
+    let counts = checks.iter().find(|check| check.name == "counts").expect("counts");
+    let expected = format!("nodes: {} were backed up, {} are there", exact.counts["nodes"] + 1, exact.counts["nodes"]);
+    assert_eq!(counts.found, expected);
+    for tree in ["databases", "transactions"] {
+        let names: Vec<_> =
+            fs::read_dir(place.directory.join(tree)).expect("list").map(|e| e.expect("entry").file_name()).collect();
+        assert_eq!(names, ["neo4j"]);
+    }
+
+    // In service beside the old `system` it works as well.
+    for live in driver.live_paths(&task).expect("live paths").iter().filter(|live| live.staged.ends_with("neo4j")) {
+        fs::rename(&live.live, live.live.with_extension("old")).expect("aside");
+        fs::rename(place.directory.join(&live.staged), &live.live).expect("swap");
+    }
+    server.start_again();
+    assert_eq!(server.number("MATCH (n) RETURN count(n)"), exact.counts["nodes"]);
+
+    // A wrong password is told apart from a server that is down.
+    fs::write(server.password_file().expect("file"), "another password\n").expect("write");
+    let refused = driver.wait_ready(Duration::from_secs(60), &task).err().expect("refused");
+    assert!(refused.hint().contains("password_file"), "{refused:?}");
+    let findings = driver.doctor(&task);
+    assert!(findings.iter().any(|f| f.code == "bolt-login-refused" && f.severity == Severity::Error), "{findings:?}");
+    let blind = driver.census(&task).expect("census");
+    assert!(blind.mark.is_none() && blind.statistics.remark.is_some());
+}
+
+/// A home whose tools are shell scripts, with just enough of a store to be recognised.
+fn stub_home(scene: &Path, admin: &str) -> Neo4jDriverSettings {
+    let home = scene.join("stub");
+    for directory in ["bin", "conf", "data/databases/neo4j", "data/databases/system", "data/transactions/neo4j"] {
+        fs::create_dir_all(home.join(directory)).expect("mkdir");
+    }
+    let mut header = hex::decode("090000000000000000000000000000000000000000000000").expect("hex");
+    header.extend(hex::decode("01000001a1f8c208e6d0a548bae547ce2a067265636f726407616c69676e65640101").expect("hex"));
+    header.resize(128, 0);
+    fs::write(home.join("data/transactions/neo4j/checkpoint.0"), header).expect("header");
+    fs::write(home.join("conf/neo4j.conf"), "").expect("conf");
+    for (name, text) in [("neo4j-admin", admin), ("neo4j", "exit 1")] {
+        fs::write(home.join("bin").join(name), format!("#!/bin/sh\n{text}\n")).expect("script");
+        fs::set_permissions(home.join("bin").join(name), fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    fs::create_dir_all(home.join("lib")).expect("mkdir");
+    fs::write(home.join("lib/neo4j-kernel-5.26.0.jar"), b"").expect("jar");
+    Neo4jDriverSettings {
+        conf: home.join("conf/neo4j.conf"),
+        admin: home.join("bin/neo4j-admin"),
+        server_command: home.join("bin/neo4j"),
+        bolt: None,
+        user: None,
+        password_file: None,
+        database: "Neo4j".to_owned(),
+        full: BackupKind::Dump,
+        home,
+    }
+}
+
+// req: B11
+#[test]
+fn a_tool_that_lies_or_does_not_fit_is_caught() {
+    let version = "[ \"$1\" = --version ] && echo 5.26.0 && exit 0; ";
+    let cases = [
+        ("fails", format!("{version} echo out of luck >&2; exit 3"), "out of luck"),
+        ("is silent", format!("{version} exit 0"), "nothing at all"),
+        ("prints text", format!("{version} yes usage | head -c 5000"), "does not begin like a dump"),
+        (
+            "breaks off",
+            format!("{version} printf 'DZV1\\050\\265\\057\\375\\004\\130\\365\\377\\001'; head -c 9000 /dev/zero"),
+            "broke off",
+        ),
+        ("is of another release", "echo 5.25.1".to_owned(), "5.25.1"),
+        ("has no version", "echo hello".to_owned(), "no version"),
+    ];
+    for (name, script, words) in cases {
+        let scene = tempfile::tempdir().expect("tempdir");
+        let driver = driver(stub_home(scene.path(), &script));
+        let error = back_up(&driver, scene.path()).err().unwrap_or_else(|| panic!("{name}: passed"));
+        assert_eq!(error.code(), Code::Neo4jAdminFailed, "{name}: {error:?}");
+        assert!(error.message().contains(words), "{name}: {error:?}");
+    }
+    let scene = tempfile::tempdir().expect("tempdir");
+    let mut settings = stub_home(scene.path(), "exit 0");
+    settings.admin = scene.path().join("absent");
+    let error = back_up(&driver(settings), scene.path()).err().expect("error");
+    assert_eq!(error.code(), Code::ToolMissing);
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_with_what_to_set() {
+    let scene = tempfile::tempdir().expect("tempdir");
+    let driver = driver(Neo4jDriverSettings { full: BackupKind::Base, ..stub_home(scene.path(), "echo 5.26.0") });
+    let task = Task::unobserved();
+    assert_eq!(driver.default_kind(), BackupKind::Base);
+    for kind in [BackupKind::Base, BackupKind::Export, BackupKind::Enterprise] {
+        let error = driver.begin_full(kind, scene.path(), &task).err().expect("refused");
+        assert_eq!(error.code(), Code::NotAvailable);
+        assert!(error.hint().contains("full = \"dump\""));
+    }
+    let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
+    assert!(
+        codes.contains(&"kind-not-available".to_owned()) && codes.contains(&"bolt-not-configured".to_owned()),
+        "{codes:?}"
+    );
+    let files: Vec<_> = driver.outside_files(&task).expect("files").into_iter().map(|f| f.archive_name).collect();
+    assert_eq!(files, ["conf/neo4j.conf"]);
+    let census = driver.census(&task).expect("census");
+    assert!(census.statistics.remark.is_some() && census.mark.is_none());
+}

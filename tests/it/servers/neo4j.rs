@@ -1,0 +1,251 @@
+//! A real Neo4j Community server, fetched once by `testing/neo4j/fetch.sh` and laid out as an official installation.
+//!
+//! There is no skipping: where Java or the jars cannot be had, the test fails and says so.
+
+use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::base::ids::BackupKind;
+use neo4j_backup_agent::driver::neo4j::Neo4jDriverSettings;
+use neo4rs::{ConfigBuilder, Graph};
+use serde_json::{Map, Value};
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The version that is tested.
+pub const VERSION: &str = "5.26.0";
+
+/// How a server is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Neo4jOptions {
+    /// The password of user `neo4j`; absent = authentication off.
+    pub password: Option<String>,
+    /// More lines of `neo4j.conf`.
+    pub settings: Vec<String>,
+    /// Copies the jars (as hard links) into the home instead of linking to the cache, which other accounts may not be
+    /// able to enter.
+    pub own_jars: bool,
+}
+
+/// A server in a home of its own. Dropping it kills whatever server runs in that home.
+pub struct Neo4jServer {
+    home: PathBuf,
+    port: u16,
+    password: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+impl Neo4jServer {
+    /// Lays out a home at `DIRECTORY/neo4j` without starting anything.
+    pub fn lay_out(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
+        let home = directory.join("neo4j");
+        script("make-home.sh", &[jars(), &home]);
+        if options.own_jars {
+            fs::remove_file(home.join("lib")).expect("unlinking lib");
+            let linked = home.join("lib");
+            let from = jars().join("lib");
+            let hard = Command::new("cp").arg("-al").args([&from, &linked]).output().expect("cp");
+            if !hard.status.success() {
+                let _ = fs::remove_dir_all(&linked);
+                succeed(Command::new("cp").arg("-a").args([&from, &linked]));
+            }
+        }
+        let port = free_port();
+        let conf = home.join("conf/neo4j.conf");
+        let mut text = fs::read_to_string(&conf).expect("neo4j.conf");
+        text += &format!("server.bolt.listen_address=127.0.0.1:{port}\nserver.http.enabled=false\n");
+        if options.password.is_none() {
+            text += "dbms.security.auth_enabled=false\n";
+        }
+        for line in &options.settings {
+            text += line;
+            text += "\n";
+        }
+        fs::write(&conf, text).expect("neo4j.conf");
+        let password_file = options.password.as_ref().map(|password| {
+            use std::os::unix::fs::PermissionsExt;
+            succeed(Command::new(home.join("bin/neo4j-admin")).args(["dbms", "set-initial-password", password]));
+            let path = directory.join("neo4j.password");
+            fs::write(&path, format!("{password}\n")).expect("password file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+            path
+        });
+        Neo4jServer { home, port, password: options.password.clone(), password_file }
+    }
+
+    /// Lays out a home and starts the server; returns when it answers.
+    pub fn start(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
+        let server = Neo4jServer::lay_out(directory, options);
+        server.start_again();
+        server
+    }
+
+    /// Starts it (again); returns when it answers.
+    pub fn start_again(&self) {
+        let [program, arguments @ ..] = &self.start_command()[..] else { unreachable!() };
+        succeed(Command::new(program).args(arguments));
+        let ready =
+            wait_until(Duration::from_secs(120), Duration::from_millis(50), || self.try_cypher("RETURN 1").is_ok());
+        assert!(ready, "the server does not answer; its log:\n{}", self.log());
+    }
+
+    /// Stops it cleanly; returns when its process has ended.
+    pub fn stop(&self) {
+        let [program, arguments @ ..] = &self.stop_command()[..] else { unreachable!() };
+        succeed(Command::new(program).args(arguments));
+    }
+
+    /// Kills its process, as a power cut would.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            assert!(
+                wait_until(Duration::from_secs(30), Duration::from_millis(5), || self.pid().is_none()),
+                "not killed"
+            );
+        }
+    }
+
+    /// The command that starts it, for a target's `start_command`.
+    pub fn start_command(&self) -> Vec<String> {
+        vec![self.program("neo4j"), "start".to_owned()]
+    }
+
+    /// The command that stops it, for a target's `stop_command`.
+    pub fn stop_command(&self) -> Vec<String> {
+        vec![self.program("neo4j"), "stop".to_owned()]
+    }
+
+    fn program(&self, name: &str) -> String {
+        self.home.join("bin").join(name).display().to_string()
+    }
+
+    /// `NEO4J_HOME`.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its data directory, with `databases/` and `transactions/`.
+    pub fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// `bolt://127.0.0.1:PORT`
+    pub fn bolt(&self) -> String {
+        format!("bolt://127.0.0.1:{}", self.port)
+    }
+
+    /// The file that holds its password, if it asks for one.
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
+    /// Settings of a driver for this server.
+    pub fn driver_settings(&self) -> Neo4jDriverSettings {
+        Neo4jDriverSettings {
+            home: self.home.clone(),
+            conf: self.home.join("conf/neo4j.conf"),
+            admin: self.home.join("bin/neo4j-admin"),
+            server_command: self.home.join("bin/neo4j"),
+            bolt: Some(self.bolt()),
+            user: Some("neo4j".to_owned()),
+            password_file: self.password_file.clone(),
+            database: "neo4j".to_owned(),
+            full: BackupKind::Dump,
+        }
+    }
+
+    /// Runs one query in a transaction of its own and returns its rows.
+    pub fn cypher(&self, query: &str) -> Vec<Map<String, Value>> {
+        self.try_cypher(query).unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// The single number that a query returns.
+    pub fn number(&self, query: &str) -> u64 {
+        let rows = self.cypher(query);
+        rows.first().and_then(|row| row.values().next()).and_then(Value::as_u64).expect("a number")
+    }
+
+    /// Runs one query and tells what went wrong.
+    pub fn try_cypher(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            let config = ConfigBuilder::default()
+                .uri(self.bolt())
+                .user("neo4j")
+                .password(self.password.as_deref().unwrap_or_default())
+                .db("neo4j")
+                .max_connections(1)
+                .build()?;
+            let graph = Graph::connect(config)?;
+            let mut transaction = graph.start_txn().await?;
+            let mut stream = transaction.execute(query).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = stream.next(transaction.handle()).await? {
+                rows.push(row.to::<Map<String, Value>>()?);
+            }
+            transaction.commit().await?;
+            Ok(rows)
+        })
+    }
+
+    /// Fills it with people, cities and who knows whom: 1 000 nodes, 1 998 relationships, an index, a constraint and a
+    /// full-text index.
+    pub fn fill(&self) {
+        self.cypher("CREATE INDEX person_id FOR (p:Person) ON (p.id)");
+        self.cypher("CREATE CONSTRAINT FOR (c:City) REQUIRE c.name IS UNIQUE");
+        self.cypher("CREATE FULLTEXT INDEX names FOR (n:Person|City) ON EACH [n.name]");
+        self.cypher("UNWIND range(0, 9) AS i CREATE (:City {name: 'City ' + i})");
+        self.cypher("UNWIND range(0, 989) AS i CREATE (:Person {id: i, name: 'Person ' + i, text: 'x' + (i * 7919)})");
+        self.cypher("MATCH (p:Person), (c:City {name: 'City ' + (p.id % 10)}) CREATE (p)-[:LIVES_IN {since: 2000 + p.id % 20}]->(c)");
+        self.cypher("MATCH (p:Person) WHERE p.id > 0 MATCH (q:Person {id: p.id - 1}) CREATE (p)-[:KNOWS]->(q)");
+        self.cypher("MATCH (a:City {name: 'City 0'}) UNWIND range(1, 9) AS i MATCH (b:City {name: 'City ' + i}) CREATE (a)-[:NEAR]->(b)");
+        self.cypher("MATCH (a:City {name: 'City 1'}), (p:Person {id: 1}) MERGE (p)-[:LIVES_IN]->(a)");
+        self.cypher("CALL db.awaitIndexes(60)");
+    }
+
+    /// Its log, for messages.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.join("logs/neo4j.log")).unwrap_or_default()
+    }
+
+    /// The process that runs in this home.
+    pub fn pid(&self) -> Option<i32> {
+        let pid = fs::read_to_string(self.home.join("run/neo4j.pid")).ok()?.trim().parse().ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let home = format!("--home-dir={}", self.home.display());
+        String::from_utf8_lossy(&command).split('\0').any(|argument| argument == home).then_some(pid)
+    }
+}
+
+impl Drop for Neo4jServer {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// The cached jars; fetched by the first who asks.
+fn jars() -> &'static PathBuf {
+    static JARS: OnceLock<PathBuf> = OnceLock::new();
+    JARS.get_or_init(|| PathBuf::from(script("fetch.sh", &[Path::new(VERSION)])))
+}
+
+fn script(name: &str, arguments: &[&Path]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testing/neo4j").join(name);
+    succeed(Command::new(path).args(arguments))
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.trim().to_owned()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
