@@ -16,7 +16,7 @@
 //! | 3 | [`operation`] | the verbs, a file each |
 //! | 4 | [`agent`] | jobs, lanes, recovery after a crash, assembly of the concrete parts |
 //! | 5 | [`dbus`] | service and proxy |
-//! | 5 | [`cli`] | commands, tables, JSON, exit codes |
+//! | 6 | [`cli`] | commands, tables, JSON, exit codes |
 
 pub mod artifact;
 pub mod base;

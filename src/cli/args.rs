@@ -11,9 +11,12 @@ pub const CONFIG_DEFAULT: &str = "/etc/neo4j-backup/config.toml";
 
 const EXIT_STATUSES: &str = "\
 Exit status:
-  0 done · 1 failed · 2 usage · 3 partly done · 4 refused, nothing changed · 10 no repository · 11 busy
-  12 wrong key · 13 verification failed · 14 no space · 15 storage credentials · 75 temporary, try later
-  77 not authorised · 78 configuration · 130 interrupted";
+  0 done · 1 failed · 2 usage · 3 partly done · 4 refused, nothing changed
+  10 no repository · 11 busy · 12 wrong key · 13 verification failed · 14 no space
+  15 storage credentials · 75 temporary, try later · 77 not authorised
+  78 configuration · 130 interrupted";
+/// Options that every command has stand apart from its own.
+const GLOBAL: &str = "Global options";
 
 /// Back up and restore Neo4j and PostgreSQL databases of this host.
 #[derive(Debug, Parser)]
@@ -26,7 +29,7 @@ pub struct Client {
     #[command(flatten)]
     pub style: Style,
     /// The configuration file, for what works without the agent
-    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT, help_heading = GLOBAL)]
     pub config: PathBuf,
     /// What to do; nothing = `status`.
     #[command(subcommand)]
@@ -35,6 +38,7 @@ pub struct Client {
 
 /// Where a request goes.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = GLOBAL)]
 pub struct Connect {
     /// Work on another host, over ssh
     #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST", conflicts_with_all = ["direct", "bus"])]
@@ -49,6 +53,7 @@ pub struct Connect {
 
 /// How answers look, and whether questions may be asked.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = GLOBAL)]
 pub struct Style {
     /// Answer in JSON
     #[arg(long, global = true, value_name = "MODE", require_equals = true, value_enum)]
@@ -276,9 +281,9 @@ pub enum Key {
 /// See [`Command::Encrypt`] and [`Command::Decrypt`].
 #[derive(Args, Debug)]
 pub struct Crypt {
-    /// The file
+    /// The file, or `-` for standard input
     pub file: PathBuf,
-    /// Write here; without it FILE.enc, or FILE without .enc
+    /// Write here, `-` for standard output; without it FILE.enc, or FILE without .enc
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The first line of this file is the passphrase; without it, the configuration's
@@ -317,7 +322,7 @@ fn job_number(text: &str) -> Result<JobId, String> {
 #[command(name = "neo4j-backupd", version, after_help = EXIT_STATUSES, max_term_width = 110)]
 pub struct Daemon {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT, help_heading = GLOBAL)]
     pub config: PathBuf,
     /// What to be.
     #[command(subcommand)]

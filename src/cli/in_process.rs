@@ -2,6 +2,7 @@
 //! the job, which cleans up after itself first.
 
 use super::connection::{Backend, Reply, Watcher};
+use super::interrupt::on;
 use crate::agent::jobs::Registry;
 use crate::agent::observed::{Following, Job};
 use crate::agent::workshop::Workshop;
@@ -13,7 +14,7 @@ use crate::operation::request::Request;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::broadcast::error::RecvError;
 
 /// How often the numbers are shown.
@@ -93,8 +94,4 @@ impl Backend for InProcess {
                 .with_hint("jobs of the agent are followed over the bus: leave out `--direct`")),
         }
     }
-}
-
-fn on(kind: SignalKind) -> Result<Signal> {
-    signal(kind).map_err(|cause| Error::new(Code::IoFailed, format!("watching signals: {cause}")))
 }

@@ -73,21 +73,21 @@ fn not_available(what: &str) -> Error {
 /// Options of `restore` to come.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LaterRestore {
-    #[arg(long, hide = true, value_name = "TIME")]
+    #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
     to_time: Option<String>,
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N", allow_hyphen_values = true)]
     to_tx: Option<String>,
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, value_name = "N", allow_hyphen_values = true)]
     before_tx: Option<String>,
-    #[arg(long, hide = true, value_name = "LSN")]
+    #[arg(long, hide = true, value_name = "LSN", allow_hyphen_values = true)]
     to_lsn: Option<String>,
-    #[arg(long, hide = true, value_name = "NAME")]
+    #[arg(long, hide = true, value_name = "NAME", allow_hyphen_values = true)]
     to_name: Option<String>,
     #[arg(long, hide = true)]
     serve: bool,
-    #[arg(long, hide = true, value_name = "TIME")]
+    #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
     ttl: Option<String>,
-    #[arg(long, hide = true, value_name = "TIME")]
+    #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
     as_of: Option<String>,
     #[arg(long, hide = true)]
     standby: bool,
@@ -99,7 +99,7 @@ pub struct LaterRestore {
     clean_target: bool,
     #[arg(long, hide = true)]
     promote: bool,
-    #[arg(long, hide = true, value_name = "NAME", id = "group")]
+    #[arg(long, hide = true, value_name = "NAME", id = "group", allow_hyphen_values = true)]
     group: Option<String>,
 }
 

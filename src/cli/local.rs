@@ -1,7 +1,7 @@
-//! Commands that need no agent: keys, files, configuration, completions.
+//! Commands that need no agent: new keys, completions, and the way to the others of that sort.
 
-use super::args::{Client, Command, Key};
-use super::exit;
+use super::args::{Client, Command, Key, Style};
+use super::{config_commands, exit, file_crypt};
 use super::output::{Output, print};
 use crate::base::{Code, Error, Result};
 use clap::CommandFactory;
@@ -15,8 +15,11 @@ use zeroize::Zeroizing;
 const PASSPHRASE_BYTES: usize = 32;
 
 /// Carries out a command of this sort.
-pub fn run(command: &Command, _config: &Path, _output: &Output) -> Result<u8> {
+pub fn run(command: &Command, style: &Style, config: &Path, output: &Output) -> Result<u8> {
     match command {
+        Command::Encrypt(args) => file_crypt::encrypt(args, style, config, output)?,
+        Command::Decrypt(args) => file_crypt::decrypt(args, style, config, output)?,
+        Command::Config(command) => return config_commands::run(command, config, output),
         Command::Key(Key::New { output: file }) => new_key(file.as_deref())?,
         Command::Completions { shell } => completions(*shell)?,
         other => return Err(Error::new(Code::Internal, format!("{other:?} was taken for a command without an agent"))),

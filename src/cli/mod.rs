@@ -1,20 +1,23 @@
-//! Layer 5: what a person types and sees. The same commands serve `neo4j-backupctl` (over the bus, or in its own
+//! Layer 6: what a person types and sees. The same commands serve `neo4j-backupctl` (over the bus, or in its own
 //! process with `--direct`) and `neo4j-backupd run`.
 //!
 //! - [`args`]: commands and options, the one source of help, completions and man pages; [`later`]: those to come
 //! - [`translate`]: commands → requests
 //! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
-//! - [`program`]: a command from beginning to end; [`local`]: commands that need no agent
-//! - [`confirm`]: questions before anything is destroyed
+//! - [`program`]: a command from beginning to end; [`local`], [`file_crypt`], [`config_commands`]: those that need no agent
+//! - [`confirm`]: questions before anything is destroyed; [`interrupt`]: Ctrl-C
 //! - [`progress`]: a bar on a terminal, lines in a pipe
 //! - [`render`]: answers as text, a file each; [`output`]: tables, JSON, where it goes
 //! - [`exit`]: exit statuses, errors as people and programs read them
 
 pub mod args;
+pub mod config_commands;
 pub mod confirm;
 pub mod connection;
 pub mod exit;
+pub mod file_crypt;
 pub mod in_process;
+pub mod interrupt;
 pub mod later;
 pub mod local;
 pub mod output;

@@ -90,7 +90,7 @@ pub fn run(command: &Command, style: &Style, config: &Path, open: &Open<'_>) -> 
             Ok(Some(request)) => ask(other, &request, style, &output, open),
             Ok(None) => match other {
                 Command::Follow { job } => follow(*job, style, &output, open),
-                other => local::run(other, config, &output),
+                other => local::run(other, style, config, &output),
             },
             Err(error) => Err(error),
         },

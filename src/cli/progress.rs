@@ -4,9 +4,10 @@ use super::connection::Watcher;
 use super::output::say;
 use crate::base::bytes::human;
 use crate::base::ids::JobId;
-use crate::base::task::{Progress, Severity};
+use crate::base::task::{Observer, Progress, Severity};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Shortest time between two lines of the same phase in a pipe, in milliseconds.
@@ -35,8 +36,8 @@ impl Display {
     }
 
     /// Takes the bar away.
-    pub fn finish(self) {
-        if let Some(bar) = self.bar {
+    pub fn finish(&mut self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
@@ -103,6 +104,35 @@ impl Watcher for Display {
             Severity::Info if self.verbose => self.speak(text),
             Severity::Info => {}
         }
+    }
+}
+
+/// A display that work in this process reports to.
+pub struct Shared(Mutex<Display>);
+
+impl Shared {
+    /// Shares `display`.
+    pub fn new(display: Display) -> Arc<Self> {
+        Arc::new(Shared(Mutex::new(display)))
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.lock().finish();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Display> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Observer for Shared {
+    fn event(&self, severity: Severity, text: &str) {
+        Watcher::event(&mut *self.lock(), severity, text);
+    }
+
+    fn progress(&self, progress: &Progress) {
+        Watcher::progress(&mut *self.lock(), progress);
     }
 }
 

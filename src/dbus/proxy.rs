@@ -8,6 +8,7 @@ use crate::base::task::{Progress, Severity};
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::Answer;
 use crate::operation::request::Request;
+use futures_util::future::FutureExt;
 use futures_util::stream::{Select, StreamExt, select};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -160,6 +161,7 @@ impl AgentProxy {
             signals: signals.await?,
             early: VecDeque::new(),
             progress: Progress::default(),
+            owner_left: false,
             last_words: None,
             outcome: None,
         })
@@ -177,6 +179,8 @@ pub struct FollowedJob {
     /// Signals that came while an answer was awaited.
     early: VecDeque<Message>,
     progress: Progress,
+    /// The agent is no longer on the bus.
+    owner_left: bool,
     /// How it ended, from its last signal; said once the agent has announced the end.
     last_words: Option<Result<Answer>>,
     /// How it had ended before anybody followed it.
@@ -212,6 +216,11 @@ impl FollowedJob {
             }
             let signal = match self.early.pop_front() {
                 Some(signal) => signal,
+                // What it said before it left is queued already.
+                None if self.owner_left => match self.signals.next().now_or_never() {
+                    Some(Some(Ok(signal))) => signal,
+                    _ => return Err(self.gone()),
+                },
                 None => match self.signals.next().await {
                     Some(Ok(signal)) => signal,
                     Some(Err(_)) => continue,
@@ -229,10 +238,9 @@ impl FollowedJob {
         let member = header.member().map(|member| member.as_str()).unwrap_or_default();
         let body = signal.body();
         if member == "NameOwnerChanged" && header.sender().is_some_and(|sender| *sender == "org.freedesktop.DBus") {
-            return match body.deserialize::<(String, String, String)>() {
-                Ok((_, old, _)) if old == self.owner => Err(self.gone()),
-                _ => Ok(None),
-            };
+            let changed: Result<(String, String, String), _> = body.deserialize();
+            self.owner_left |= changed.is_ok_and(|(_, old, _)| old == self.owner);
+            return Ok(None);
         }
         // A bus delivers what anybody addresses to us; only the agent itself is believed.
         if header.sender().is_none_or(|sender| *sender != self.owner.as_str()) {

@@ -1,7 +1,7 @@
 //! The agent on a private bus, with a workshop that the tests steer.
 
 use crate::servers::bus::PrivateBus;
-use crate::workshop::{FakeWorkshop, INTERVAL, PATIENCE, backup_report, backup_request, target};
+use crate::workshop::{ERRORS_FROM, FakeWorkshop, INTERVAL, PATIENCE, backup_report, backup_request, target};
 use futures_util::StreamExt;
 use neo4j_backup_agent::agent::jobs::{JOBS_ENDED_KEPT, Registry};
 use neo4j_backup_agent::base::clock::wait_until;
@@ -137,7 +137,7 @@ fn every_error_keeps_its_name_its_words_and_its_exit_status() {
     agent.runtime.block_on(async {
         let client = agent.client().await;
         for &code in Code::ALL {
-            let limit = u32::from(code.number());
+            let limit = ERRORS_FROM + u32::from(code.number());
             let error = client.query(&Request::History { limit }).await.expect_err("an error");
             assert_eq!((error.code(), error.code().exit()), (code, code.exit()));
             assert_eq!((error.message(), error.hint()), ("reading the history", "a hint: of two\nlines"));

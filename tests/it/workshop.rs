@@ -27,6 +27,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a wait looks again.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(2);
 
+/// See `Request::History` below.
+pub(crate) const ERRORS_FROM: u32 = 10_000;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct FakeWorkshop {
@@ -186,9 +189,9 @@ impl Workshop for FakeWorkshop {
                 stored_bytes: 0,
                 expiring_soon: Vec::new(),
             }),
-            // The limit is an error's number: every registered error can be had.
+            // Above 10 000 the limit stands for an error's number: every registered error can be had.
             Request::History { limit } => {
-                let code = Code::ALL.iter().copied().find(|code| u32::from(code.number()) == *limit);
+                let code = Code::ALL.iter().copied().find(|code| ERRORS_FROM + u32::from(code.number()) == *limit);
                 return match code {
                     Some(code) => Err(Error::new(code, "reading the history").with_hint("a hint: of two\nlines")),
                     None => Ok(Answer::History { jobs: Vec::new(), events: Vec::new() }),

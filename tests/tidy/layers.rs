@@ -16,7 +16,7 @@ const LAYERS: [(&str, u32); 13] = [
     ("operation", 3),
     ("agent", 4),
     ("dbus", 5),
-    ("cli", 5),
+    ("cli", 6),
 ];
 
 /// The one import within a layer: the client asks through the proxy that stands beside the service.
