@@ -1,8 +1,8 @@
 //! Commands that need no agent: new keys, completions, and the way to the others of that sort.
 
 use super::args::{Client, Command, Key, Style};
-use super::{config_commands, exit, file_crypt};
 use super::output::{Output, print};
+use super::{config_commands, exit, file_crypt};
 use crate::base::{Code, Error, Result};
 use clap::CommandFactory;
 use std::fs::OpenOptions;
