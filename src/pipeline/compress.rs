@@ -12,6 +12,12 @@ pub(super) const GZIP_LEVELS: std::ops::RangeInclusive<u32> = 1..=9;
 /// Most threads that compress one stream.
 pub(super) const ZSTD_WORKERS_MAX: u32 = 64;
 
+/// Largest piece that one worker compresses at a time, in bytes: what level 3 takes by itself. Higher levels would take
+/// up to 32 MiB, which needs half as much memory again and makes a cancelled task wait for a minute at level 19.
+const ZSTD_JOB_BYTES_MAX: u32 = 8 << 20;
+/// Highest level whose pieces are small enough by themselves.
+const ZSTD_SMALL_JOBS_LEVEL: i32 = 3;
+
 fn failed(filter: &str, why: impl std::fmt::Display) -> Error {
     Error::new(Code::Internal, format!("compressing with {filter}: {why}"))
 }
@@ -28,7 +34,11 @@ impl ZstdCompress {
             return Err(Error::new(Code::ConfigInvalid, said));
         }
         let mut encoder = Encoder::new(level).map_err(|cause| failed(ZSTD, cause))?;
-        for parameter in [CParameter::ChecksumFlag(true), CParameter::NbWorkers(workers)] {
+        let mut parameters = vec![CParameter::ChecksumFlag(true), CParameter::NbWorkers(workers)];
+        if workers > 0 && level > ZSTD_SMALL_JOBS_LEVEL {
+            parameters.push(CParameter::JobSize(ZSTD_JOB_BYTES_MAX));
+        }
+        for parameter in parameters {
             encoder.set_parameter(parameter).map_err(|cause| failed(ZSTD, cause))?;
         }
         Ok(ZstdCompress { encoder })
@@ -105,5 +115,21 @@ impl Filter for GzipCompress {
     fn finish(&mut self, output: &mut dyn Outlet) -> Result<()> {
         while !self.step(&[], output, FlushCompress::Finish)?.1 {}
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_that_do_not_exist_are_refused() {
+        for (level, workers) in [(0, 0), (-1, 0), (20, 2), (3, 65)] {
+            let error = ZstdCompress::new(level, workers).err().map(|error| error.code());
+            assert_eq!(error, Some(Code::ConfigInvalid), "{level} {workers}");
+        }
+        for level in [0, 10] {
+            assert_eq!(GzipCompress::new(level).err().map(|error| error.code()), Some(Code::ConfigInvalid), "{level}");
+        }
     }
 }

@@ -230,6 +230,7 @@ impl OfObject<'_> {
         match error.code() {
             Code::WrongKey | Code::BackupCorrupted => error
                 .recode(Code::BackupCorrupted)
+                .with_hint(Code::BackupCorrupted.hint())
                 .context(format_args!("{}: its stored bytes are as signed, but", self.what)),
             _ => error,
         }
