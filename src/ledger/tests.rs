@@ -7,10 +7,10 @@ use crate::artifact::object_key::{self, ObjectKey};
 use crate::base::Code;
 use crate::base::clock::FixedClock;
 use crate::base::ids::{BackupId, BackupKind, Stamp, TargetName};
-use proptest::prelude::*;
-use rusqlite::params;
-use std::collections::BTreeMap;
 use std::fs;
+
+mod durability;
+mod model;
 
 pub(super) fn clock() -> FixedClock {
     FixedClock::new("2026-11-20T03:00:00Z".parse().expect("time"))
@@ -361,72 +361,6 @@ fn nothing_that_is_asked_all_the_time_reads_a_whole_table() {
     assert_eq!(ledger.backups(&filter).expect("list").len(), 3);
 }
 
-/// Runs the test named `name` of this binary in a process of its own that dies after `statements` statements.
-fn in_a_dying_process(name: &str, directory: &Path, statements: u64) -> bool {
-    std::process::Command::new(std::env::current_exe().expect("own path"))
-        .args(["--exact", "--ignored", &format!("ledger::tests::{name}")])
-        .env("NBA_TEST_DIRECTORY", directory)
-        .env(crash::ABORT_AT, statements.to_string())
-        .output()
-        .expect("a process")
-        .status
-        .success()
-}
-
-#[test]
-#[ignore = "the other half of a_kill_between_any_two_statements_leaves_all_of_a_change_or_nothing"]
-fn writer_that_is_killed() {
-    // Does nothing unless the other half started it.
-    let Some(directory) = std::env::var_os("NBA_TEST_DIRECTORY") else { return };
-    let path = Path::new(&directory).join("ledger.db");
-    let ledger = Ledger::open(&path, Arc::new(clock())).expect("open");
-    ledger.record_backup(&entry(0), "main").expect("record");
-    ledger.rescan(&scanned(&[entry(1)], &[])).expect("rescan");
-}
-
-#[test]
-fn a_kill_between_any_two_statements_leaves_all_of_a_change_or_nothing() {
-    let mut endings = BTreeMap::new();
-    for statements in 1.. {
-        let (directory, ledger) = ledger();
-        drop(ledger);
-        let survived = in_a_dying_process("writer_that_is_killed", directory.path(), statements);
-        let ledger = open(&directory).expect("it opens again");
-        ledger.integrity_check().expect("sound");
-        let list = ledger.backups(&BackupFilter::default()).expect("list");
-        let states: Vec<(BackupId, CopyState)> = list.into_iter().map(|row| (row.id, row.state)).collect();
-        let whole = [
-            vec![],
-            vec![(entry(0).id, CopyState::Complete)],
-            vec![(entry(1).id, CopyState::Complete), (entry(0).id, CopyState::Missing)],
-        ];
-        let ending = whole.iter().position(|expected| *expected == states);
-        *endings
-            .entry(ending.unwrap_or_else(|| panic!("half a change after {statements}: {states:?}")))
-            .or_insert(0) += 1;
-        for (id, _) in &states {
-            assert_eq!(ledger.objects(id, "main").expect("objects").len(), 2, "after {statements}");
-        }
-        if survived {
-            break;
-        }
-    }
-    assert_eq!(endings.len(), 3, "every ending was seen: {endings:?}");
-    assert!(endings[&0] > 5 && endings[&1] > 5, "{endings:?}");
-}
-
-#[test]
-fn a_failure_in_the_middle_takes_everything_back() {
-    let (_directory, ledger) = ledger();
-    let failed = ledger.write("test", |steps| {
-        backups::enter(steps, &entry(0), "main", clock().now())?;
-        steps.execute("INSERT INTO backups (id) VALUES (?1)", params!["x"])
-    });
-    assert_eq!(failed.map_err(|e| e.code()), Err(Code::LedgerFailed));
-    assert!(ledger.backups(&BackupFilter::default()).expect("list").is_empty());
-    assert!(ledger.targets().expect("targets").is_empty());
-}
-
 #[test]
 fn two_processes_and_many_threads_share_one_file() {
     let (directory, one) = ledger();
@@ -445,65 +379,4 @@ fn two_processes_and_many_threads_share_one_file() {
     let mut ids: Vec<_> = one.running_jobs().expect("running").into_iter().map(|job| job.id).collect();
     ids.dedup();
     assert_eq!(ids.len(), 40);
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Record(u64, &'static str),
-    Observe(u64, &'static str, Observation),
-    Forget(u64, &'static str),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let repository = || proptest::sample::select(vec!["main", "offsite"]);
-    let seen =
-        proptest::sample::select(vec![Observation::Found, Observation::Sound, Observation::Damaged, Observation::Gone]);
-    prop_oneof![
-        (0..3u64, repository()).prop_map(|(number, repository)| Step::Record(number, repository)),
-        (0..3u64, repository(), seen).prop_map(|(number, repository, seen)| Step::Observe(number, repository, seen)),
-        (0..3u64, repository()).prop_map(|(number, repository)| Step::Forget(number, repository)),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn the_ledger_agrees_with_a_simple_model(steps in proptest::collection::vec(step(), 1..25)) {
-        let (_directory, ledger) = ledger();
-        let mut model: BTreeMap<(u64, &str), CopyState> = BTreeMap::new();
-        for step in steps {
-            match step {
-                Step::Record(number, repository) => {
-                    ledger.record_backup(&entry(number), repository).expect("record");
-                    let state = model.get(&(number, repository)).copied().unwrap_or(CopyState::Complete);
-                    model.insert((number, repository), state.after(Observation::Found));
-                }
-                Step::Observe(number, repository, seen) => {
-                    let observed = ledger.observe(&entry(number).id, repository, seen, None);
-                    match model.get_mut(&(number, repository)) {
-                        Some(state) => {
-                            *state = state.after(seen);
-                            prop_assert_eq!(observed.expect("observe"), *state);
-                        }
-                        None => prop_assert_eq!(observed.map_err(|e| e.code()), Err(Code::BackupNotFound)),
-                    }
-                }
-                Step::Forget(number, repository) => {
-                    let forgotten = ledger.forget_backup(&entry(number).id, repository).expect("forget");
-                    prop_assert_eq!(forgotten, model.remove(&(number, repository)).is_some());
-                }
-            }
-        }
-        for number in 0..3 {
-            let copies: Vec<CopyState> = model.iter().filter(|(key, _)| key.0 == number).map(|(_, state)| *state).collect();
-            let row = ledger.backup(&entry(number).id).expect("look up");
-            prop_assert_eq!(row.is_some(), !copies.is_empty());
-            if let Some(row) = row {
-                prop_assert_eq!(row.state, CopyState::together(copies.clone()));
-                prop_assert_eq!(row.copies.iter().map(|copy| copy.state).collect::<Vec<_>>(), copies);
-            }
-        }
-        ledger.integrity_check().expect("sound");
-    }
 }
