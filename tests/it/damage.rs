@@ -36,7 +36,10 @@ const DAMAGES: &[Damage] = &[
     ("a cipher block appended", |bytes, _| bytes.extend([7; 16])),
     ("appended to itself", |bytes, _| bytes.extend(bytes.clone())),
     ("zeroed", |bytes, _| bytes.iter_mut().for_each(|byte| *byte = 0)),
-    ("halves exchanged", |bytes, _| bytes.rotate_left(bytes.len() / 2)),
+    ("halves exchanged", |bytes, _| {
+        let half = bytes.len() / 2;
+        bytes.rotate_left(half);
+    }),
     ("two blocks exchanged", |bytes, _| {
         let (left, right) = bytes.split_at_mut(48);
         left[16..32].swap_with_slice(&mut right[..16]);
@@ -84,6 +87,14 @@ fn every_damage_is_found_named_and_refused() {
             refused(&site, path, what, &second.id.to_string());
             tried += 1;
         }
+        for twelfth in 0..12 {
+            let mut bytes = sound.clone();
+            let at = bytes.len() * twelfth / 12 + 1;
+            bytes[at] ^= 0x02;
+            fs::write(path, &bytes).expect("damage");
+            refused(&site, path, &format!("byte {at} flipped"), &second.id.to_string());
+            tried += 1;
+        }
         fs::remove_file(path).expect("remove");
         refused(&site, path, "removed", &second.id.to_string());
         let aside = path.with_extension("elsewhere");
@@ -102,7 +113,7 @@ fn every_damage_is_found_named_and_refused() {
         exchange(one, two);
     }
     println!("{tried} damages tried");
-    assert!(tried >= 75, "{tried}");
+    assert!(tried >= 100, "{tried}");
     // And undamaged it passes, so that the refusals above were about the damage.
     site.verify().expect("sound again");
     site.restore_into("sim", &second.id.to_string(), &site.path("out")).expect("restores");

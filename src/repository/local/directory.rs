@@ -129,7 +129,11 @@ impl Tree {
             let Some(child) = self.child(&handle, name, &path)? else { return Ok(None) };
             let inode = fstat(&child).map_err(|errno| self.fault("examining", &path, errno))?.st_ino;
             if made || self.known().get(&path) != Some(&inode) {
-                self.sync(&handle, &path)?;
+                if let Err(fault) = self.sync(&handle, &path) {
+                    // Flushing again later could succeed over a lost entry; a new directory is a new entry.
+                    let _ = unlinkat(&handle, *name, UnlinkatFlags::RemoveDir);
+                    return Err(fault);
+                }
                 self.known().insert(path, inode);
             }
             handle = child;

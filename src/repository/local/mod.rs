@@ -20,7 +20,7 @@ use super::store::{ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::atomic_file::sync_parent;
 use crate::base::space::{self, Space};
-use crate::base::{Error, Result};
+use crate::base::{Code, Error, Result};
 use directory::Tree;
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -52,8 +52,18 @@ impl LocalStore {
     /// likely a filesystem that is not mounted.
     pub fn create(root: PathBuf) -> Result<LocalStore> {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(&root) {
-            Ok(()) => sync_parent(&root)?,
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(()) => {
+                if let Err(error) = sync_parent(&root) {
+                    // Flushing again later could succeed over a lost entry.
+                    let _ = std::fs::remove_dir(&root);
+                    return Err(error.recode(Code::RepositoryIo));
+                }
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                // Whoever made it may have been killed before its entry was durable. A parent that may not be read
+                // is not ours to flush.
+                let _ = sync_parent(&root);
+            }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Absent { location: root.display().to_string(), cause }.into());
             }

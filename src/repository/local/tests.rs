@@ -1,7 +1,6 @@
 //! What a directory promises beyond the conformance suite.
 
 use super::*;
-use crate::base::Code;
 use crate::repository::conformance::conformance;
 use crate::repository::small_object::{put, read};
 use crate::repository::store::Commit;

@@ -183,13 +183,22 @@ fn a_dump_comes_back_with_standard_tools_alone() {
 #[test]
 fn a_base_of_several_lanes_comes_back_into_an_empty_directory() {
     let fixture = Fixture::new();
-    fs::create_dir(fixture.path("out")).expect("mkdir");
-    let output = fixture.restore(BASE, "passphrase", "out/");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(fs::read_to_string(fixture.path("out/PG_VERSION")).expect("read"), "15\n");
-    assert_eq!(fs::read_to_string(fixture.path("out/base/1/1259")).expect("read").len(), 400_000);
-    assert_eq!(fs::read_to_string(fixture.path("out/pg_wal/000000010000000000000001")).expect("read"), "wal");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("pg_ctl -D"));
+    for shell in ["/bin/sh", "/bin/bash"].into_iter().filter(|shell| Path::new(shell).exists()) {
+        fs::create_dir(fixture.path("out")).expect("mkdir");
+        let script = fixture.path("repository/restore.sh");
+        let output = Command::new(shell)
+            .arg(script)
+            .args([BASE, "passphrase", "out/"])
+            .current_dir(fixture.directory.path())
+            .output()
+            .expect("a shell");
+        assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fs::read_to_string(fixture.path("out/PG_VERSION")).expect("read"), "15\n");
+        assert_eq!(fs::read_to_string(fixture.path("out/base/1/1259")).expect("read").len(), 400_000);
+        assert_eq!(fs::read_to_string(fixture.path("out/pg_wal/000000010000000000000001")).expect("read"), "wal");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("pg_ctl -D"));
+        fs::remove_dir_all(fixture.path("out")).expect("remove");
+    }
 }
 
 // req: X5
@@ -319,6 +328,12 @@ fn every_way_to_derive_the_key_gives_the_same() {
         pbkdf2(passphrase.as_bytes(), rounds, &mut expected);
         for way in ["python3", "perl", "shell"] {
             for shell in ["/bin/sh", "/bin/bash"] {
+                // perl and a POSIX shell are on every host of ours; the other two may be missing.
+                let missing =
+                    |program: &str| !Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+                if (way == "python3" && missing(way)) || (shell == "/bin/bash" && missing(shell)) {
+                    continue;
+                }
                 let script = format!(
                     "{functions}\npassphrase_file={}\nROUNDS={rounds}\nread_passphrase\nderive \"$passphrase_file\"\nprintf %s \"$signing_key\"",
                     fixture.path("key").display()
