@@ -162,7 +162,7 @@ mod tests {
     use super::super::Exchange;
     use super::*;
     use crate::base::clock::wait_until;
-    use crate::base::process::LocalLauncher;
+    use crate::base::process::{LocalLauncher, Running, Streams, Tool};
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     use std::fs;
     use std::io;
@@ -524,6 +524,32 @@ mod tests {
         assert_eq!(host.start(&target(), &broken, &task).map_err(|e| e.code()), Err(Code::ServerControlFailed));
         assert_eq!(host.recover(&nobody, &task).map_err(|e| e.code()).err(), Some(Code::ServerControlFailed));
         assert!(root.path().join("host/stopped-graph.json").exists());
+    }
+
+    /// Notes what it was asked to run, and runs nothing of it.
+    #[derive(Default)]
+    struct Notes(std::sync::Mutex<Vec<String>>);
+
+    impl Launcher for Notes {
+        fn launch(&self, tool: &Tool, streams: Streams, task: &Task) -> Result<Running> {
+            self.0.lock().expect("lock").push(tool.command_line());
+            LocalLauncher::default().launch(&Tool::new("/bin/true"), streams, task)
+        }
+    }
+
+    #[test]
+    fn a_unit_is_controlled_by_systemctl_and_its_name_is_no_option() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let notes = Arc::new(Notes::default());
+        let (host, task) = (LocalHost::new(root.path().to_owned(), notes.clone()), Task::unobserved());
+        let service = Service::Unit("--force".to_owned());
+        host.stop(&target(), &service, &task).expect("stop");
+        host.start(&target(), &service, &task).expect("start");
+        let said = notes.0.lock().expect("lock").clone();
+        assert_eq!(
+            said,
+            ["systemctl stop --no-ask-password -- --force", "systemctl start --no-ask-password -- --force"]
+        );
     }
 
     #[test]

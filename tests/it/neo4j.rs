@@ -11,7 +11,7 @@ use neo4j_backup_agent::base::process::{LocalLauncher, OsUser};
 use neo4j_backup_agent::base::task::{Severity, Task};
 use neo4j_backup_agent::base::{Code, Error};
 use neo4j_backup_agent::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
-use neo4j_backup_agent::driver::{Driver, FullReport, HealthCheck, RestorePlace, Source, VolumeSpec};
+use neo4j_backup_agent::driver::{Census, Driver, FullReport, HealthCheck, RestorePlace, Source, VolumeSpec};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -154,9 +154,74 @@ fn fingerprint(directory: &Path, into: &mut Vec<(PathBuf, u64, i64, i64)>) {
     into.sort();
 }
 
+/// The sorted names in a directory.
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("list").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 /// An account that is not root, where this test may become one.
 fn other_account() -> Option<OsUser> {
     nix::unistd::geteuid().is_root().then(|| OsUser::of_name("nobody").expect("nobody"))
+}
+
+/// Looks at the running server: what the driver says must be what the server says.
+fn look_while_running(driver: &Neo4jDriver, server: &Neo4jServer) -> (Source, Census) {
+    let task = Task::unobserved();
+    assert!(driver.needs_stop(BackupKind::Dump));
+    assert!(driver.is_running(&task).expect("running"));
+    driver.wait_ready(Duration::from_secs(10), &task).expect("ready");
+    let before = driver.census(&task).expect("census");
+    assert_eq!((before.statistics.counts["nodes"], before.statistics.counts["relationships"]), (1000, 1988));
+    assert!(before.statistics.schema.contains("constraint UNIQUENESS on NODE (`City`) [`name`]"), "{before:?}");
+    assert_eq!(driver.census(&task).expect("census").mark, before.mark, "nothing was written");
+    server.cypher("CREATE (:Person {id: 990, name: 'late'})");
+    let census = driver.census(&task).expect("census");
+    assert_ne!(census.mark, before.mark, "a write moves the mark");
+    let source = driver.inspect(&task).expect("inspect");
+    assert_eq!((source.server.version.as_str(), source.server.edition.as_str()), ("5.26.0", "community"));
+    assert_eq!(source.server.facts["store_format"], "record-aligned-1.1");
+    let refused = driver.begin_full(BackupKind::Dump, server.home(), &task).map(|_| ()).map_err(|e| e.code());
+    assert_eq!(refused, Err(Code::Neo4jAdminFailed), "a dump of a running server is refused");
+    let outside = driver.outside_files(&task).expect("outside files");
+    assert!(outside.iter().any(|file| file.path == server.home().join("conf/neo4j.conf")), "{outside:?}");
+    (source, census)
+}
+
+/// Backs the stopped server up: what was counted before holds for this very moment.
+fn back_up_stopped(driver: &Neo4jDriver, workspace: &Path, source: &Source, census: &Census) -> (Backup, Statistics) {
+    let task = Task::unobserved();
+    assert!(!driver.is_running(&task).expect("running"));
+    assert_eq!(driver.census(&task).expect("census").mark, census.mark, "the closed store stands at the mark");
+    let backup = back_up(driver, workspace).expect("backup");
+    assert_eq!((&backup.source.data_identity, &backup.source.server), (&source.data_identity, &source.server));
+    assert_eq!(backup.report.position.as_ref().map(|p| p.end.clone()), census.mark);
+    let exact = backup.report.statistics.clone().expect("nothing was written after the census");
+    assert!(exact.exact && exact.counts == census.statistics.counts);
+    let names: Vec<_> = backup.objects.iter().map(|(spec, _)| (spec.name.as_str(), spec.extension.as_str())).collect();
+    assert_eq!(names, [("neo4j", "dump"), ("system", "system.dump")]);
+    (backup, exact)
+}
+
+/// Puts restored directories into service, the present ones aside.
+fn put_into_service(driver: &Neo4jDriver, restored: &Path) {
+    for live in driver.live_paths(&Task::unobserved()).expect("live paths") {
+        let staged = restored.join(&live.staged);
+        if staged.exists() {
+            fs::rename(&live.live, live.live.with_extension("old")).expect("aside");
+            fs::rename(staged, &live.live).expect("swap");
+        }
+    }
+}
+
+fn assert_all_belongs_to(directory: &Path, owner: &OsUser) {
+    let mut files = Vec::new();
+    fingerprint(directory, &mut files);
+    for (path, ..) in files {
+        assert_eq!(fs::symlink_metadata(&path).expect("metadata").uid(), owner.uid, "{}", path.display());
+    }
 }
 
 // req: B8, D5, X4
@@ -166,42 +231,10 @@ fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
     let server = Neo4jServer::start(scene.path(), &Neo4jOptions { own_jars: true, ..Neo4jOptions::default() });
     server.fill();
-    let driver = driver(server.driver_settings());
-    let task = Task::unobserved();
-
-    // While it runs.
-    assert!(driver.needs_stop(BackupKind::Dump));
-    assert!(driver.is_running(&task).expect("running"));
-    driver.wait_ready(Duration::from_secs(10), &task).expect("ready");
-    let before = driver.census(&task).expect("census");
-    assert_eq!(driver.census(&task).expect("census").mark, before.mark, "nothing was written");
-    server.cypher("CREATE (:Person {id: 990, name: 'late'})");
-    let census = driver.census(&task).expect("census");
-    assert_ne!(census.mark, before.mark, "a write moves the mark");
-    assert_eq!(census.statistics.counts["nodes"], server.number("MATCH (n) RETURN count(n)"));
-    assert_eq!(census.statistics.counts["relationships"], server.number("MATCH ()-[r]->() RETURN count(r)"));
-    assert!(census.statistics.schema.contains("constraint UNIQUENESS on NODE (`City`) [`name`]"), "{census:?}");
-    let running = driver.inspect(&task).expect("inspect");
-    assert_eq!((running.server.version.as_str(), running.server.edition.as_str()), ("5.26.0", "community"));
-    assert_eq!(running.server.facts["store_format"], "record-aligned-1.1");
-    let refused = driver.begin_full(BackupKind::Dump, scene.path(), &task).map(|_| ()).map_err(|e| e.code());
-    assert_eq!(refused, Err(Code::Neo4jAdminFailed), "a dump of a running server is refused");
-
-    let outside = driver.outside_files(&task).expect("outside files");
-    assert!(outside.iter().any(|file| file.path == server.home().join("conf/neo4j.conf")), "{outside:?}");
-
-    // While it is stopped.
+    let (driver, task) = (driver(server.driver_settings()), Task::unobserved());
+    let (source, census) = look_while_running(&driver, &server);
     server.stop();
-    assert!(!driver.is_running(&task).expect("running"));
-    assert_eq!(driver.census(&task).expect("census").mark, census.mark, "the closed store stands at the mark");
-    let backup = back_up(&driver, scene.path()).expect("backup");
-    assert_eq!(backup.source.data_identity, running.data_identity);
-    assert_eq!(backup.source.server, running.server);
-    assert_eq!(backup.report.position.as_ref().map(|p| p.end.clone()), census.mark);
-    let exact = backup.report.statistics.clone().expect("nothing was written after the census");
-    assert!(exact.exact && exact.counts == census.statistics.counts);
-    let names: Vec<_> = backup.objects.iter().map(|(spec, _)| (spec.name.as_str(), spec.extension.as_str())).collect();
-    assert_eq!(names, [("neo4j", "dump"), ("system", "system.dump")]);
+    let (backup, exact) = back_up_stopped(&driver, scene.path(), &source, &census);
 
     // Restored elsewhere, as another account, without touching the source.
     let (mut source_before, mut source_after) = (Vec::new(), Vec::new());
@@ -212,23 +245,13 @@ fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     assert_all_passed(&checks);
     fingerprint(&server.data(), &mut source_after);
     assert_eq!(source_before, source_after);
-    let mut entries: Vec<_> =
-        fs::read_dir(&first.directory).expect("list").map(|e| e.expect("entry").file_name()).collect();
-    entries.sort();
-    assert_eq!(entries, ["databases", "transactions"]);
+    assert_eq!(names_in(&first.directory), ["databases", "transactions"]);
     if let Some(owner) = owner {
-        let mut files = Vec::new();
-        fingerprint(&first.directory, &mut files);
-        for (path, ..) in files {
-            assert_eq!(fs::symlink_metadata(&path).expect("metadata").uid(), owner.uid, "{}", path.display());
-        }
+        assert_all_belongs_to(&first.directory, &owner);
     }
 
     // In the place of the old data the server finds everything again.
-    for live in driver.live_paths(&task).expect("live paths") {
-        fs::rename(&live.live, live.live.with_extension("old")).expect("aside");
-        fs::rename(first.directory.join(&live.staged), &live.live).expect("swap");
-    }
+    put_into_service(&driver, &first.directory);
     server.start_again();
     let restored = driver.census(&task).expect("census");
     assert!(exact.differences(&restored.statistics).is_empty());
@@ -243,6 +266,19 @@ fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     let error = back_up(&driver, scene.path()).err().expect("refused");
     assert_eq!(error.code(), Code::Neo4jAdminFailed);
     assert!(error.hint().contains("let it recover"), "{error:?}");
+}
+
+fn restore_onto_a_full_disk(driver: &Neo4jDriver, manifest: &Manifest, backup: &Backup, scene: &Path) {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let place = place(scene, "full", true, None);
+    if let Err(cause) = mount(Some("tmpfs"), &place.directory, Some("tmpfs"), MsFlags::empty(), Some("size=300k")) {
+        eprintln!("SKIPPED: mounting a small tmpfs is not possible here: {cause}");
+        return;
+    }
+    let refused = restore(driver, manifest, backup, &place, &whole).map(|_| ());
+    umount2(&place.directory, MntFlags::MNT_DETACH).expect("unmount");
+    let error = refused.expect_err("the disk is full");
+    assert_eq!(error.code(), Code::BackupNoSpace, "{error:?}");
 }
 
 // req: A11, B8, B15
@@ -278,6 +314,8 @@ fn damaged_dumps_and_wrong_counts_are_refused_by_name() {
         assert_eq!(error.map(|e| e.code()), Some(Code::Neo4jAdminFailed), "{name}");
     }
 
+    restore_onto_a_full_disk(&driver, &manifest(&backup, &exact), &backup, scene.path());
+
     // Other counts and a schema that is not there; without `system`, which the scratch server must not leave behind.
     let mut wrong = exact.clone();
     *wrong.counts.get_mut("nodes").expect("nodes") += 1;
@@ -289,16 +327,11 @@ fn damaged_dumps_and_wrong_counts_are_refused_by_name() {
     let expected = format!("nodes: {} were backed up, {} are there", exact.counts["nodes"] + 1, exact.counts["nodes"]);
     assert_eq!(counts.found, expected);
     for tree in ["databases", "transactions"] {
-        let names: Vec<_> =
-            fs::read_dir(place.directory.join(tree)).expect("list").map(|e| e.expect("entry").file_name()).collect();
-        assert_eq!(names, ["neo4j"]);
+        assert_eq!(names_in(&place.directory.join(tree)), ["neo4j"]);
     }
 
     // In service beside the old `system` it works as well.
-    for live in driver.live_paths(&task).expect("live paths").iter().filter(|live| live.staged.ends_with("neo4j")) {
-        fs::rename(&live.live, live.live.with_extension("old")).expect("aside");
-        fs::rename(place.directory.join(&live.staged), &live.live).expect("swap");
-    }
+    put_into_service(&driver, &place.directory);
     server.start_again();
     assert_eq!(server.number("MATCH (n) RETURN count(n)"), exact.counts["nodes"]);
 

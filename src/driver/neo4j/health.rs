@@ -29,6 +29,8 @@ pub(super) const DATABASE_CHECK: &str = "database_check";
 const POPULATION_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How often they are looked at.
 const POPULATION_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the consistency check may say nothing; on a large store its steps are long.
+const CHECK_SILENCE: Duration = Duration::from_secs(1800);
 /// Memory beside its heap that the consistency check may use; it makes more passes over a store that needs more.
 const CHECK_MEMORY: &str = "256m";
 
@@ -151,7 +153,8 @@ fn inconsistency(admin: &Admin, workspace: &Path, database: &str, task: &Task) -
         .database("check")
         .arg(format!("--report-path={}", workspace.join("logs").display()))
         .arg(format!("--max-off-heap-memory={CHECK_MEMORY}"))
-        .arg(database);
+        .arg(database)
+        .idle_timeout(CHECK_SILENCE);
     let finished = run(admin.launcher.as_ref(), &tool, task)?;
     if finished.success {
         return Ok(None);

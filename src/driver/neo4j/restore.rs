@@ -12,11 +12,20 @@ use crate::base::process::{OsUser, Running, Streams};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
+use std::time::Duration;
+
+/// How long `neo4j-admin database load` may take no data before it counts as hung.
+const LOAD_STALL_TIMEOUT: Duration = Duration::from_secs(170);
+/// How long it may take to finish after the last byte: it flushes everything it wrote.
+const LOAD_END_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A restore of dumps in progress.
 pub(super) struct DumpRestore {
@@ -64,15 +73,19 @@ impl RestoreSession for DumpRestore {
         }
         check_database_name(&object.name)?;
         let what = format!("loading database {}", object.name);
-        let tool = self.admin.database("load").args(["--from-stdin", "--overwrite-destination=true", &object.name]);
+        let tool = self
+            .admin
+            .database("load")
+            .args(["--from-stdin", "--overwrite-destination=true", &object.name])
+            .idle_timeout(LOAD_END_TIMEOUT);
         let mut running = self
             .admin
             .launcher
             .launch(&tool, Streams { input: true, output: false }, task)
             .map_err(|error| error.context(&what))?;
-        let input = running.take_input();
+        let input = running.take_input().map(never_block).transpose()?;
         self.loaded.push(object.name.clone());
-        Ok(Some(Box::new(LoadSink { what, input, running: Some(running) })))
+        Ok(Some(Box::new(LoadSink { what, input, running: Some(running), stall: LOAD_STALL_TIMEOUT })))
     }
 
     fn complete(&mut self, task: &Task) -> Result<()> {
@@ -130,23 +143,46 @@ struct LoadSink {
     what: String,
     input: Option<ChildStdin>,
     running: Option<Running>,
+    stall: Duration,
 }
 
 impl Write for LoadSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Some(input) = &mut self.input else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
-        match input.write(bytes) {
-            // The tool is gone; why, it has said on its standard error.
-            Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => match self.end() {
-                Err(error) => Err(error.into()),
-                Ok(()) => Err(cause),
-            },
-            result => result,
+        loop {
+            let Some(input) = &mut self.input else { return Err(ErrorKind::BrokenPipe.into()) };
+            match input.write(bytes) {
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => wait_writable(input, &self.what, self.stall)?,
+                // The tool is gone; why, it has said on its standard error.
+                Err(cause) if cause.kind() == ErrorKind::BrokenPipe => {
+                    self.end()?;
+                    return Err(cause);
+                }
+                result => return result,
+            }
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.input.as_mut().map_or(Ok(()), ChildStdin::flush)
+    }
+}
+
+/// A tool that stopped reading would block a write for ever, where nobody could end it.
+fn never_block(input: ChildStdin) -> Result<ChildStdin> {
+    fcntl(&input, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|cause| Error::new(Code::Internal, format!("preparing a pipe: {cause}")))?;
+    Ok(input)
+}
+
+fn wait_writable(input: &ChildStdin, what: &str, limit: Duration) -> Result<()> {
+    let mut waiting = [PollFd::new(input.as_fd(), PollFlags::POLLOUT)];
+    match poll(&mut waiting, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
+        Ok(0) => {
+            let text = format!("{what}: the tool took no data for {} s", limit.as_secs());
+            Err(Error::new(Code::ToolTimeout, text))
+        }
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(cause) => Err(Error::new(Code::IoFailed, format!("{what}: waiting for the tool: {cause}"))),
     }
 }
 
@@ -157,7 +193,10 @@ impl LoadSink {
             return Err(Error::new(Code::Neo4jAdminFailed, format!("{}: the tool has ended before", self.what)));
         };
         let finished = running.wait().map_err(|error| error.context(&self.what))?;
-        finished.expect_success(Code::Neo4jAdminFailed, &self.what).map(|_| ())
+        // The JVM's words for ENOSPC; a full disk has an exit code of its own.
+        let full = finished.stderr.contains("No space left on device");
+        let code = if full { Code::BackupNoSpace } else { Code::Neo4jAdminFailed };
+        finished.expect_success(code, &self.what).map(|_| ())
     }
 }
 
@@ -227,6 +266,19 @@ fn make_durable(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tool_that_takes_no_data_is_given_up() {
+        use crate::base::process::{Launcher, LocalLauncher, Tool};
+        let streams = Streams { input: true, output: false };
+        let tool = Tool::new("/bin/sleep").arg("300");
+        let mut running = LocalLauncher::default().launch(&tool, streams, &Task::unobserved()).expect("launch");
+        let input = running.take_input().map(|input| never_block(input).expect("pipe"));
+        let stall = Duration::from_millis(50);
+        let mut sink = LoadSink { what: "loading".to_owned(), input, running: Some(running), stall };
+        let error = sink.write_all(&vec![0; 1 << 20]).expect_err("a pipe holds less");
+        assert_eq!(Error::from_io("loading", Path::new("x"), error).code(), Code::ToolTimeout);
+    }
 
     #[test]
     fn hostile_names_are_refused() {
