@@ -2,6 +2,7 @@
 //! `servers/`, and end with the test.
 
 mod agent;
+mod cli;
 mod damage;
 mod kill;
 mod neo4j;
