@@ -1,9 +1,9 @@
-//! The client.
+//! The client: parse, ask the agent over the bus (or work in-process with `--direct`), print.
 
-use neo4j_backup_agent::base::{Code, Error};
+use neo4j_backup_agent::agent::assemble::{Role, workshop};
 use neo4j_backup_agent::cli::program;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    program::client(&|_| Err(Error::new(Code::NotAvailable, "working without the agent")))
+    program::client(&|config| workshop(config, Role::Run))
 }

@@ -1,13 +1,16 @@
-//! The agent.
+//! The agent: `serve` on D-Bus, or `run` one operation in the foreground.
 
-use neo4j_backup_agent::base::{Code, Error};
+use neo4j_backup_agent::agent::assemble::{Role, workshop};
+use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::cli::program;
+use neo4j_backup_agent::dbus::authority::OwnerOnly;
+use neo4j_backup_agent::dbus::service;
 use std::process::ExitCode;
-
-fn later() -> Error {
-    Error::new(Code::NotAvailable, "assembling the agent")
-}
+use std::sync::Arc;
 
 fn main() -> ExitCode {
-    program::daemon(&|_| Err(later()), &|_, _| Err(later()))
+    program::daemon(&|config| workshop(config, Role::Run), &|config, bus| {
+        let registry = Registry::new(workshop(config, Role::Serve)?);
+        service::serve(registry, bus, Arc::new(OwnerOnly::of_this_process()))
+    })
 }

@@ -13,8 +13,11 @@ pub fn confirm(what: &str, target: &TargetName, style: &Style) -> Result<()> {
     }
     let may_ask = !style.no_ask_password && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !may_ask {
-        return Err(Error::new(Code::NotConfirmed, format!("{what}: this was not confirmed, and there is nobody to ask"))
-            .with_hint("give `--yes` if it is meant"));
+        return Err(Error::new(
+            Code::NotConfirmed,
+            format!("{what}: this was not confirmed, and there is nobody to ask"),
+        )
+        .with_hint("give `--yes` if it is meant"));
     }
     say(what);
     let _ = write!(std::io::stderr().lock(), "Type {target} to go on: ");

@@ -45,7 +45,8 @@ pub fn fail(error: &Error, json: Option<JsonMode>) -> u8 {
         let value = json!({
             "error": { "code": error.code().name(), "message": error.message(), "hint": error.hint() }
         });
-        let text = if mode == JsonMode::Pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+        let text =
+            if mode == JsonMode::Pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
         // Whoever reads JSON reads standard output; if that is gone, there is nobody.
         let _ = print(&text.unwrap_or_default());
     } else {

@@ -55,7 +55,8 @@ fn key(args: &Crypt, config: &Path) -> Result<(PathBuf, CryptOptions)> {
         return Err(Error::new(Code::Usage, "0 iterations derive no key"));
     }
     let file = args.passphrase_file.clone().or(configured.map(|settings| settings.passphrase.path().clone()));
-    let file = file.ok_or_else(|| Error::new(Code::Usage, "no passphrase file is known").with_hint("give --passphrase-file"))?;
+    let file =
+        file.ok_or_else(|| Error::new(Code::Usage, "no passphrase file is known").with_hint("give --passphrase-file"))?;
     Ok((file, CryptOptions { iterations }))
 }
 

@@ -1,8 +1,8 @@
 //! Commands that need no agent: new keys, completions, and the way to the others of that sort.
 
 use super::args::{Client, Command, Key, Style};
-use super::{config_commands, exit, file_crypt};
 use super::output::{Output, print};
+use super::{config_commands, exit, file_crypt};
 use crate::base::{Code, Error, Result};
 use clap::CommandFactory;
 use std::fs::OpenOptions;
@@ -38,12 +38,16 @@ fn new_key(file: Option<&Path>) -> Result<()> {
     let mut target = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(target) => target,
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::new(Code::ObjectConflict, format!("{} is there already and is left as it is", path.display()))
-                .with_hint("a key that is replaced is lost, and so are its backups: choose another name"));
+            return Err(Error::new(
+                Code::ObjectConflict,
+                format!("{} is there already and is left as it is", path.display()),
+            )
+            .with_hint("a key that is replaced is lost, and so are its backups: choose another name"));
         }
         Err(cause) => return Err(Error::io("making", path, cause)),
     };
-    let written = target.write_all(line.as_bytes()).and_then(|()| target.write_all(b"\n")).and_then(|()| target.sync_all());
+    let written =
+        target.write_all(line.as_bytes()).and_then(|()| target.write_all(b"\n")).and_then(|()| target.sync_all());
     if let Err(cause) = written {
         // Half a key must not be taken for one.
         let _ = std::fs::remove_file(path);

@@ -38,7 +38,14 @@ impl Output {
         };
         // https://no-color.org: present and not empty.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Output { json, terminal, colors: terminal && !no_color, legend: !style.no_legend, zone: TimeZone::system(), now }
+        Output {
+            json,
+            terminal,
+            colors: terminal && !no_color,
+            legend: !style.no_legend,
+            zone: TimeZone::system(),
+            now,
+        }
     }
 
     /// Writes a value as JSON, or the text that `render` makes.

@@ -54,9 +54,7 @@ pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<
             let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new(assemble(&config)?)?)) };
             run(&command, &style, &config, &open)
         }
-        Role::Other(words) => {
-            exit::fail(&later::unknown_word(&words, Among::Roles, &names(&Daemon::command())), None)
-        }
+        Role::Other(words) => exit::fail(&later::unknown_word(&words, Among::Roles, &names(&Daemon::command())), None),
     })
 }
 
@@ -135,7 +133,9 @@ fn conclude(reply: Reply, output: &Output) -> Result<u8> {
             Ok(exit::DONE)
         }
         Reply::Detached(job) => {
-            say(&format!("job {job} goes on: `neo4j-backupctl follow {job}` waits for it, `neo4j-backupctl cancel {job}` ends it"));
+            say(&format!(
+                "job {job} goes on: `neo4j-backupctl follow {job}` waits for it, `neo4j-backupctl cancel {job}` ends it"
+            ));
             Ok(exit::INTERRUPTED)
         }
     }
@@ -172,7 +172,11 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
                 return Err(Error::new(Code::Internal, "the backup to delete could not be shown"));
             };
             let id = &detail.row.id;
-            confirm::confirm(&format!("this deletes {id} from {}", detail.row.repositories.join(", ")), &id.target, style)
+            confirm::confirm(
+                &format!("this deletes {id} from {}", detail.row.repositories.join(", ")),
+                &id.target,
+                style,
+            )
         }
         _ => Ok(()),
     }

@@ -85,9 +85,7 @@ impl AgentProxy {
         let mut followed = self.subscribe().await?;
         let options = options::write(request)?;
         let path: OwnedObjectPath = match request {
-            Request::Backup(r) => {
-                followed.reading(self.call("Backup", &(r.target.as_str(), options), &doing)).await?
-            }
+            Request::Backup(r) => followed.reading(self.call("Backup", &(r.target.as_str(), options), &doing)).await?,
             Request::Restore(r) => {
                 let backup = r.backup.as_deref().unwrap_or("");
                 followed.reading(self.call("Restore", &(r.target.as_str(), backup, options), &doing)).await?
@@ -96,9 +94,7 @@ impl AgentProxy {
                 let backup = r.backup.as_deref().unwrap_or("");
                 followed.reading(self.call("Verify", &(backup, options), &doing)).await?
             }
-            Request::Delete { backup, .. } => {
-                followed.reading(self.call("Delete", &(backup, options), &doing)).await?
-            }
+            Request::Delete { backup, .. } => followed.reading(self.call("Delete", &(backup, options), &doing)).await?,
             Request::Cleanup { .. } => followed.reading(self.call("Cleanup", &(options,), &doing)).await?,
             Request::Rescan => followed.reading(self.call("Rescan", &(options,), &doing)).await?,
             _ => return Err(Error::new(Code::Internal, format!("{} is no job", request.verb()))),

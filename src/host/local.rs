@@ -467,7 +467,7 @@ mod tests {
         let staged = scene.plan.exchanges[2].staged.clone();
         let Some(mounted) = Mounted::tmpfs(&staged) else { return };
         put(&staged, "new");
-        let error = host(&scene.state()).swap(&scene.plan, &Task::unobserved()).err().expect("refused");
+        let error = host(&scene.state()).swap(&scene.plan, &Task::unobserved()).expect_err("refused");
         assert_eq!(error.code(), Code::SwapFailed);
         assert!(error.message().contains("another filesystem"), "{error:?}");
         drop(mounted);
@@ -476,7 +476,7 @@ mod tests {
         put(&origin, "new");
         mount(Some(&origin), &staged, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind");
         let _bound = Mounted(staged.clone());
-        let error = host(&scene.state()).swap(&scene.plan, &Task::unobserved()).err().expect("refused");
+        let error = host(&scene.state()).swap(&scene.plan, &Task::unobserved()).expect_err("refused");
         assert!(error.message().contains("another filesystem"), "{error:?}");
         assert_eq!(scene.words(|e| &e.live), [Some("old".to_owned()), Some("old".to_owned()), None]);
         assert_eq!(scene.journals(), 0);
@@ -512,11 +512,11 @@ mod tests {
             stop: shell("echo no way >&2; exit 5".to_owned()),
             start: shell(format!("touch '{}'", started.display())),
         };
-        let error = host.stop(&target(), &service, &task).err().expect("error");
+        let error = host.stop(&target(), &service, &task).expect_err("error");
         assert_eq!(error.code(), Code::ServerControlFailed);
         assert!(error.message().contains("no way"), "{error:?}");
         assert!(started.exists() && !root.path().join("host/stopped-graph.json").exists());
-        let error = host.stop(&target(), &Service::Unmanaged, &task).err().expect("error");
+        let error = host.stop(&target(), &Service::Unmanaged, &task).expect_err("error");
         assert!(error.hint().contains("stop_command"));
         // A start that fails stays on record.
         let broken = Service::Commands { stop: shell("true".to_owned()), start: shell("exit 1".to_owned()) };
@@ -555,7 +555,7 @@ mod tests {
         host.start(&target(), &service, &task).expect("start");
         let in_use = || user_of(&scene.plan.exchanges[0].live).is_some();
         assert!(wait_until(Duration::from_secs(10), Duration::from_millis(5), in_use));
-        let error = host.undo_swap(&scene.plan, &task).err().expect("refused");
+        let error = host.undo_swap(&scene.plan, &task).expect_err("refused");
         assert!(error.message().contains("sleep"), "{error:?}");
         // Nobody says how it is controlled: better to leave all as it is.
         assert!(host.recover(&nobody, &task).is_err() && scene.is_new());

@@ -71,11 +71,6 @@ impl Control<'_> {
         self.records.join(format!("{RECORD_PREFIX}{target}{RECORD_SUFFIX}"))
     }
 
-    /// Whether a server is on record as stopped.
-    pub(super) fn is_on_record(&self, target: &TargetName) -> bool {
-        self.record(target).exists()
-    }
-
     /// Every server on record as stopped, with how it was controlled then, if that can still be read.
     pub(super) fn on_record(&self) -> Result<Vec<(TargetName, Option<Service>)>> {
         let fail = |cause| Error::io("listing", self.records, cause);

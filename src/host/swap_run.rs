@@ -200,8 +200,11 @@ impl Swaps<'_> {
                     return Err(Error::new(Code::SwapFailed, format!("undoing swap {}: {text}", journal.id)));
                 }
             }
-            // Also for a move that was taken back before a crash: that may not be durable yet.
-            self.sync_both(step)?;
+            // Also for a move that was taken back before a crash: that may not be durable yet. Where a directory that
+            // the swap was to make is missing, there is nothing to flush.
+            if step.to.parent().is_some_and(|parent| parent.exists()) {
+                self.sync_both(step)?;
+            }
             state = state.next(SwapEvent::MovedBack)?;
         }
         for directory in journal.make.iter().rev() {
@@ -227,7 +230,17 @@ impl Swaps<'_> {
 
     /// The new data is good: removes the journal. Doing it again is fine.
     pub(super) fn settle(&self, id: &str) -> Result<()> {
-        self.disk.remove(&self.path(id))
+        let path = self.path(id);
+        if !path.exists() {
+            return Ok(());
+        }
+        let journal = self.read(id)?;
+        if let Some(step) = journal.moves.iter().find(|step| stand(step) != Stand::After) {
+            let text = format!("swap {id} cannot be declared done: {} is not in its place", step.to.display());
+            return Err(Error::new(Code::SwapFailed, text));
+        }
+        SwapState::InPlace { of: journal.moves.len() }.next(SwapEvent::Settle)?;
+        self.disk.remove(&path)
     }
 }
 

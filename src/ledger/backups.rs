@@ -216,7 +216,8 @@ impl Ledger {
     /// How many copies each key has signed, by key id.
     pub fn copies_by_key(&self) -> Result<BTreeMap<String, u64>> {
         self.with(|connection| {
-            let mut statement = connection.prepare("SELECT key_id, count(DISTINCT backup) FROM copies GROUP BY key_id")?;
+            let mut statement =
+                connection.prepare("SELECT key_id, count(DISTINCT backup) FROM copies GROUP BY key_id")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
             rows.collect()
         })
@@ -327,8 +328,8 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::manifest::{BackupDocument, Engine, Manifest, ServerRecord};
     use crate::artifact::identity::Owner;
+    use crate::artifact::manifest::{BackupDocument, Engine, Manifest, ServerRecord};
     use crate::artifact::signing::{Key, Keyring};
     use crate::artifact::statistics::Statistics;
     use crate::base::clock::SystemClock;
@@ -388,7 +389,10 @@ mod tests {
         }
         let target = first.manifest.id.target.clone();
         let found = ledger.backups(Some(&target)).expect("list");
-        assert_eq!(found.iter().map(|b| b.id.clone()).collect::<Vec<_>>(), [second.manifest.id.clone(), first.manifest.id.clone()]);
+        assert_eq!(
+            found.iter().map(|b| b.id.clone()).collect::<Vec<_>>(),
+            [second.manifest.id.clone(), first.manifest.id.clone()]
+        );
         assert_eq!(found[0].copies.len(), 2);
         assert_eq!(ledger.last_copy(&target, "main").expect("last").expect("some").sequence, 2);
         ledger.forget_copy(&second.manifest.id, "main").expect("forget");
@@ -423,7 +427,10 @@ mod tests {
         let plan: String = ledger
             .with(|connection| {
                 connection.query_row(
-                    concat!("EXPLAIN QUERY PLAN ", "SELECT id FROM backups WHERE target = 'x' ORDER BY created_at DESC"),
+                    concat!(
+                        "EXPLAIN QUERY PLAN ",
+                        "SELECT id FROM backups WHERE target = 'x' ORDER BY created_at DESC"
+                    ),
                     [],
                     |row| row.get(3),
                 )

@@ -68,9 +68,10 @@ impl Ledger {
     pub fn interrupt_orphans(&self, is_alive: &dyn Fn(u32) -> bool) -> Result<Vec<JobEntry>> {
         let now = self.now();
         self.transact(|transaction| {
-            let mut statement =
-                transaction.prepare("SELECT id, verb, target, state, started_at, ended_at, error_code, message, pid
-                                     FROM jobs WHERE ended_at IS NULL ORDER BY id")?;
+            let mut statement = transaction.prepare(
+                "SELECT id, verb, target, state, started_at, ended_at, error_code, message, pid
+                                     FROM jobs WHERE ended_at IS NULL ORDER BY id",
+            )?;
             let running: Vec<(JobEntry, u32)> =
                 statement.query_map([], |row| Ok((entry(row)?, row.get(8)?)))?.collect::<rusqlite::Result<_>>()?;
             let mut orphans = Vec::new();

@@ -119,9 +119,8 @@ impl Ledger {
 
     /// SQLite's own check of the whole file. Error `LEDGER_FAILED` with what it found.
     pub fn integrity_check(&self) -> Result<()> {
-        let found: String = self.with(|connection| {
-            connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
-        })?;
+        let found: String =
+            self.with(|connection| connection.pragma_query_value(None, "integrity_check", |row| row.get(0)))?;
         if found == "ok" {
             return Ok(());
         }
@@ -140,9 +139,8 @@ impl Ledger {
     /// Runs statements as one transaction: all of them are durable, or none.
     fn transact<T>(&self, work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.lock();
-        let result = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .and_then(|transaction| {
+        let result =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).and_then(|transaction| {
                 let value = work(&transaction)?;
                 transaction.commit()?;
                 Ok(value)

@@ -82,7 +82,11 @@ fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMu
                 add(Finding {
                     code: "repository-space".to_owned(),
                     severity: Severity::Error,
-                    text: format!("{}: only {:.1} % are free", repository.store().location(), space.available_percent()),
+                    text: format!(
+                        "{}: only {:.1} % are free",
+                        repository.store().location(),
+                        space.available_percent()
+                    ),
                     fix: "neo4j-backupctl cleanup --dry-run".to_owned(),
                 });
             }

@@ -184,9 +184,9 @@ impl Context {
     }
 
     fn place(&self, name: &str) -> Result<&RepositoryPlace> {
-        self.repositories
-            .get(name)
-            .ok_or_else(|| Error::new(Code::ConfigInvalid, format!("there is no repository {name:?} in the configuration")))
+        self.repositories.get(name).ok_or_else(|| {
+            Error::new(Code::ConfigInvalid, format!("there is no repository {name:?} in the configuration"))
+        })
     }
 
     /// Takes a lane of a target, or says who has it (`BUSY`).
@@ -229,7 +229,11 @@ impl Workspace {
     fn new(parent: &Path, name: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         // A tool that runs as the database's user must be able to pass through to what it is given below.
-        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(|c| Error::io("making", parent, c))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(parent)
+            .map_err(|c| Error::io("making", parent, c))?;
         let path = parent.join(format!("{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|c| Error::io("making", &path, c))?;

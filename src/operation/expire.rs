@@ -15,10 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What retention says of a target's backups, given newest first. Backups not in the answer may go.
 pub fn keepers(backups: &[BackupRow], policy: RetentionPolicy, now: Timestamp) -> BTreeSet<BackupId> {
-    let usable: Vec<_> = backups
-        .iter()
-        .filter(|row| matches!(row.state, BackupState::Complete | BackupState::Validated))
-        .collect();
+    let usable: Vec<_> =
+        backups.iter().filter(|row| matches!(row.state, BackupState::Complete | BackupState::Validated)).collect();
     let mut kept: BTreeSet<BackupId> = BTreeSet::new();
     let mut keep_newest_of = |limit: u32, bucket: &dyn Fn(Timestamp) -> (i64, i64)| {
         let mut seen = BTreeSet::new();

@@ -39,7 +39,8 @@ pub fn show(context: &Context, backup: &str) -> Result<BackupDetail> {
             Ok(signed) => {
                 let mut rows = records::rows(context, Some(&id.target))?;
                 expire::fill_expiry(context, &mut rows);
-                let row = rows.into_iter().find(|row| row.id == id).unwrap_or_else(|| unrecorded(&signed.manifest, name));
+                let row =
+                    rows.into_iter().find(|row| row.id == id).unwrap_or_else(|| unrecorded(&signed.manifest, name));
                 let verified_at = records::verified_at(context, &id)?;
                 return Ok(BackupDetail { row, manifest: signed.manifest, verified_at });
             }

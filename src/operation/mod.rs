@@ -6,12 +6,12 @@ pub mod backup;
 pub mod check;
 pub mod context;
 pub mod crypt;
-pub mod preflight;
 pub(crate) mod debris;
 pub mod delete;
 pub mod expire;
 pub mod keys;
 pub mod list;
+pub mod preflight;
 pub mod records;
 pub mod recover;
 pub mod request;
@@ -108,9 +108,16 @@ fn summary(answer: &Answer) -> String {
             if report.dry_run { " (dry run)" } else { "" }
         ),
         Answer::Verify(report) => format!("{} backups are sound", report.backups.len()),
-        Answer::Delete(report) => format!("{}: {} objects, {}", report.backup, report.objects, bytes::human(report.bytes)),
+        Answer::Delete(report) => {
+            format!("{}: {} objects, {}", report.backup, report.objects, bytes::human(report.bytes))
+        }
         Answer::Cleanup(report) => {
-            format!("{} backups deleted, {} kept, {} freed", report.deleted.len(), report.kept, bytes::human(report.bytes))
+            format!(
+                "{} backups deleted, {} kept, {} freed",
+                report.deleted.len(),
+                report.kept,
+                bytes::human(report.bytes)
+            )
         }
         Answer::Rescan(report) => format!("{} found, {} added, {} missing", report.found, report.added, report.missing),
         _ => String::new(),

@@ -297,7 +297,14 @@ pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {
 
 /// A job as answers show it.
 pub(crate) fn job_record(entry: JobEntry) -> JobRecord {
-    let states = [JobState::Queued, JobState::Running, JobState::Cancelling, JobState::Succeeded, JobState::Cancelled, JobState::Interrupted];
+    let states = [
+        JobState::Queued,
+        JobState::Running,
+        JobState::Cancelling,
+        JobState::Succeeded,
+        JobState::Cancelled,
+        JobState::Interrupted,
+    ];
     let state = states.into_iter().find(|state| state.as_str() == entry.state).unwrap_or(JobState::Failed);
     JobRecord {
         id: entry.id,

@@ -15,9 +15,16 @@ pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<
     lines.extend(leftovers.sweep().into_iter().map(|name| format!("ended {name}, left running by an earlier agent")));
     let service_of = |name: &_| context.targets.get(name).map(|target| target.service.clone());
     let recovery = context.host.recover(&service_of, task)?;
-    lines.extend(recovery.rolled_back.iter().map(|id| format!("undid the exchange of restore {id}: the earlier data is in service")));
+    lines.extend(
+        recovery
+            .rolled_back
+            .iter()
+            .map(|id| format!("undid the exchange of restore {id}: the earlier data is in service")),
+    );
     lines.extend(recovery.rolled_forward.iter().map(|id| format!("finished the exchange of restore {id}")));
-    lines.extend(recovery.restarted.iter().map(|name| format!("started the server of {name}, stopped by a job that was killed")));
+    lines.extend(
+        recovery.restarted.iter().map(|name| format!("started the server of {name}, stopped by a job that was killed")),
+    );
     lines.extend(restore::staging::recover(context, task));
     lines.extend(clear_scratch(context));
     lines.extend(sweep_repositories(context, task));

@@ -134,7 +134,12 @@ impl Request {
     pub fn is_job(&self) -> bool {
         matches!(
             self,
-            Request::Backup(_) | Request::Restore(_) | Request::Verify(_) | Request::Delete { .. } | Request::Cleanup { .. } | Request::Rescan
+            Request::Backup(_)
+                | Request::Restore(_)
+                | Request::Verify(_)
+                | Request::Delete { .. }
+                | Request::Cleanup { .. }
+                | Request::Rescan
         )
     }
 

@@ -21,8 +21,11 @@ pub(crate) fn backup(context: &Context, wanted: &str) -> Result<BackupId> {
     targets.sort();
     targets.dedup();
     if wanted.starts_with("latest") && targets.len() > 1 {
-        return Err(Error::new(Code::BackupAmbiguous, format!("{wanted:?} could be a backup of any of {} targets", targets.len()))
-            .with_hint("give a backup's id; `neo4j-backupctl list` shows them"));
+        return Err(Error::new(
+            Code::BackupAmbiguous,
+            format!("{wanted:?} could be a backup of any of {} targets", targets.len()),
+        )
+        .with_hint("give a backup's id; `neo4j-backupctl list` shows them"));
     }
     resolve(&known, wanted, None)
 }
@@ -45,7 +48,8 @@ fn resolve(known: &[KnownBackup], wanted: &str, target: Option<&TargetName>) -> 
             _ => Ok(id),
         };
     }
-    let matching: Vec<_> = known.iter().filter(|b| !wanted.is_empty() && b.id.to_string().starts_with(wanted)).collect();
+    let matching: Vec<_> =
+        known.iter().filter(|b| !wanted.is_empty() && b.id.to_string().starts_with(wanted)).collect();
     match matching[..] {
         [] => Err(Error::new(Code::BackupNotFound, format!("no backup on record is called {wanted:?}"))),
         [one] => Ok(one.id.clone()),

@@ -27,7 +27,8 @@ pub fn run(context: &Context, request: &VerifyRequest, task: &Task) -> Result<Ve
         for name in &target.repositories {
             match context.repository(target, name) {
                 Ok(repository) => verify_repository(context, target, &repository, wanted.as_ref(), &mut report, task)?,
-                Err(error) if error.code() == Code::RepositoryNotFound && !records::any_in(context, &target.name, name)? => {}
+                Err(error)
+                    if error.code() == Code::RepositoryNotFound && !records::any_in(context, &target.name, name)? => {}
                 Err(error) => report.backups.push(unreadable(&target.name, name, error)),
             }
         }
@@ -41,7 +42,11 @@ pub fn run(context: &Context, request: &VerifyRequest, task: &Task) -> Result<Ve
 }
 
 fn unreadable(target: &TargetName, repository: &str, error: Error) -> VerifiedBackup {
-    let problem = Problem { object: "repository.json".to_owned(), code: error.code().name().to_owned(), text: error.message().to_owned() };
+    let problem = Problem {
+        object: "repository.json".to_owned(),
+        code: error.code().name().to_owned(),
+        text: error.message().to_owned(),
+    };
     VerifiedBackup {
         backup: format!("all of {target}"),
         repository: repository.to_owned(),
@@ -102,7 +107,11 @@ fn stored_keys(context: &Context, target: &Target, repository: &Repository) -> R
 }
 
 /// Objects whose backup has no manifest: unfinished, or the manifest was removed.
-fn orphans(repository: &Repository, stored: &BTreeMap<ObjectKey, u64>, manifests: &BTreeSet<ObjectKey>) -> Vec<VerifiedBackup> {
+fn orphans(
+    repository: &Repository,
+    stored: &BTreeMap<ObjectKey, u64>,
+    manifests: &BTreeSet<ObjectKey>,
+) -> Vec<VerifiedBackup> {
     let stems: BTreeSet<&str> =
         manifests.iter().map(|key| key.as_str().trim_end_matches(object_key::MANIFEST_SUFFIX)).collect();
     let mut found: BTreeMap<String, VerifiedBackup> = BTreeMap::new();

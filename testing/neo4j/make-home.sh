@@ -27,5 +27,7 @@ server.memory.pagecache.size=64m
 server.default_listen_address=127.0.0.1
 server.https.enabled=false
 dbms.usage_report.enabled=false
+# Bolt waits ten seconds for its idle threads after the stores are closed.
+internal.server.bolt.thread_pool_shutdown_wait_time=1ms
 CONF
 fi

@@ -15,6 +15,12 @@ running() {
         tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "--home-dir=$home"
 }
 
+# Dead is a process that is gone, or a zombie without threads: only then its files and locks are closed.
+alive() {
+    state=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null) && [ -n "$state" ] || return 1
+    [ "$state" != Z ] || [ "$(ls "/proc/$1/task" 2>/dev/null | wc -l)" -gt 1 ]
+}
+
 run_server() {
     main=org.neo4j.server.CommunityEntryPoint
     # The entry point was renamed when versions became calendar years.
@@ -51,7 +57,7 @@ stop)
     fi
     kill "$pid"
     waited=0
-    while running; do
+    while alive "$pid"; do
         [ "$waited" -lt "${NEO4J_SHUTDOWN_TIMEOUT:-120}0" ] || { echo "Neo4j (pid:$pid) took more than ${NEO4J_SHUTDOWN_TIMEOUT:-120} seconds to stop." >&2; exit 1; }
         sleep 0.1
         waited=$((waited + 1))

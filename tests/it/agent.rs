@@ -135,11 +135,14 @@ fn every_end_is_put_on_record_with_its_error_and_who_asked() {
         .iter()
         .map(|(record, bytes, actor)| (record.state, record.error_code.as_deref(), *bytes, actor.as_str()))
         .collect();
-    assert_eq!(brief, [
-        (JobState::Failed, Some("BACKUP_NO_SPACE"), 400, "alice"),
-        (JobState::Failed, Some("INTERNAL"), 400, "bob"),
-        (JobState::Succeeded, None, 1000, "carol"),
-    ]);
+    assert_eq!(
+        brief,
+        [
+            (JobState::Failed, Some("BACKUP_NO_SPACE"), 400, "alice"),
+            (JobState::Failed, Some("INTERNAL"), 400, "bob"),
+            (JobState::Succeeded, None, 1000, "carol"),
+        ]
+    );
     assert!(on_record[1].0.message.as_deref().is_some_and(|text| text.contains("something no one thought of")));
     assert!(on_record.iter().all(|(record, ..)| record.ended_at.is_some_and(|end| end >= record.started_at)));
 }
@@ -189,7 +192,10 @@ fn jobs_lists_what_runs_with_its_progress() {
     at_work(&job);
     let Ok(Answer::Jobs { jobs }) = registry.query(&Request::Jobs, "tester") else { panic!("no list") };
     let progress = jobs[0].progress.as_ref().expect("progress");
-    assert_eq!((jobs.len(), jobs[0].id, jobs[0].verb.as_str(), jobs[0].state), (1, job.id, "backup", JobState::Running));
+    assert_eq!(
+        (jobs.len(), jobs[0].id, jobs[0].verb.as_str(), jobs[0].state),
+        (1, job.id, "backup", JobState::Running)
+    );
     assert_eq!((progress.phase.as_str(), progress.done, progress.total), ("dumping", 400, 1000));
     workshop.open_gate();
     ended(&job);

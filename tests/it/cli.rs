@@ -107,7 +107,10 @@ fn errors_have_the_same_status_over_the_bus_as_without_it() {
         let json = client(&agent, &["--json=short", "backup", "broken", "--note", code.name()]);
         let value: Value = serde_json::from_str(&out(&json)).expect("JSON");
         assert_eq!(value["error"]["code"], code.name());
-        assert_eq!((&value["error"]["message"], &value["error"]["hint"]), (&"the work broke".into(), &"mend it".into()));
+        assert_eq!(
+            (&value["error"]["message"], &value["error"]["hint"]),
+            (&"the work broke".into(), &"mend it".into())
+        );
         assert_eq!(status(&json), i32::from(code.exit()));
     }
     let missing = client(&agent, &["show", "graph-20200101T000000Z-dump"]);
@@ -286,7 +289,14 @@ fn a_file_is_encrypted_and_decrypted_and_openssl_agrees() {
     std::fs::write(path("other-key"), "a completely different passphrase\n").expect("write");
     std::fs::set_permissions(path("other-key"), PermissionsExt::from_mode(0o600)).expect("chmod");
     let wrong = alone(&[
-        "decrypt", &path("data.enc"), "-o", &path("never"), "--passphrase-file", &path("other-key"), "--iterations", "100000",
+        "decrypt",
+        &path("data.enc"),
+        "-o",
+        &path("never"),
+        "--passphrase-file",
+        &path("other-key"),
+        "--iterations",
+        "100000",
     ]);
     assert!(status(&wrong) != 0 && !Path::new(&path("never")).exists(), "{}", err(&wrong));
 }

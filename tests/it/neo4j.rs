@@ -49,7 +49,7 @@ fn back_up(driver: &Neo4jDriver, workspace: &Path) -> Result<Backup, Error> {
 fn manifest(backup: &Backup, statistics: &Statistics) -> Manifest {
     let time: jiff::Timestamp = "2026-11-20T02:00:00Z".parse().expect("time");
     let objects = backup.objects.iter().map(|(spec, bytes)| ObjectRecord {
-        key: ObjectKey::new(&format!("environment=dev/graph.{}", spec.extension)).expect("key"),
+        key: ObjectKey::new(format!("environment=dev/graph.{}", spec.extension)).expect("key"),
         role: spec.role,
         name: spec.name.clone(),
         lane: spec.lane,
@@ -124,6 +124,9 @@ fn restore(
     session.check(&task)
 }
 
+/// What happens to an object's bytes on their way into a restore.
+type Damage = fn(&str, &[u8]) -> Vec<u8>;
+
 fn whole(_: &str, bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
@@ -183,6 +186,9 @@ fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     assert_eq!(running.server.facts["store_format"], "record-aligned-1.1");
     let refused = driver.begin_full(BackupKind::Dump, scene.path(), &task).map(|_| ()).map_err(|e| e.code());
     assert_eq!(refused, Err(Code::Neo4jAdminFailed), "a dump of a running server is refused");
+
+    let outside = driver.outside_files(&task).expect("outside files");
+    assert!(outside.iter().any(|file| file.path == server.home().join("conf/neo4j.conf")), "{outside:?}");
 
     // While it is stopped.
     server.stop();
@@ -256,19 +262,19 @@ fn damaged_dumps_and_wrong_counts_are_refused_by_name() {
     let backup = back_up(&driver, scene.path()).expect("backup");
     let exact = backup.report.statistics.clone().expect("exact");
 
-    let damages: [(&str, &dyn Fn(&str, &[u8]) -> Vec<u8>); 3] = [
-        ("cut", &|_, bytes| bytes[..bytes.len() / 2].to_vec()),
-        ("flipped", &|_, bytes| {
+    let damages: [(&str, Damage); 3] = [
+        ("cut", |_, bytes| bytes[..bytes.len() / 2].to_vec()),
+        ("flipped", |_, bytes| {
             let mut bytes = bytes.to_vec();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 0x10;
             bytes
         }),
-        ("empty", &|_, _| Vec::new()),
+        ("empty", |_, _| Vec::new()),
     ];
     for (name, damage) in damages {
         let place = place(scene.path(), name, true, None);
-        let error = restore(&driver, &manifest(&backup, &exact), &backup, &place, damage).err();
+        let error = restore(&driver, &manifest(&backup, &exact), &backup, &place, &damage).err();
         assert_eq!(error.map(|e| e.code()), Some(Code::Neo4jAdminFailed), "{name}");
     }
 
@@ -298,7 +304,7 @@ fn damaged_dumps_and_wrong_counts_are_refused_by_name() {
 
     // A wrong password is told apart from a server that is down.
     fs::write(server.password_file().expect("file"), "another password\n").expect("write");
-    let refused = driver.wait_ready(Duration::from_secs(60), &task).err().expect("refused");
+    let refused = driver.wait_ready(Duration::from_secs(60), &task).expect_err("refused");
     assert!(refused.hint().contains("password_file"), "{refused:?}");
     let findings = driver.doctor(&task);
     assert!(findings.iter().any(|f| f.code == "bolt-login-refused" && f.severity == Severity::Error), "{findings:?}");

@@ -173,7 +173,8 @@ fn jobs_are_announced_in_order_and_changes_are_thinned() {
         end_of(&mut chatty).await.expect("success");
         let (mut order, mut changes, mut events) = (Vec::new(), 0, 0);
         while order.len() < 2 {
-            let signal = tokio::time::timeout(PATIENCE, signals.next()).await.expect("in time").expect("open").expect("ok");
+            let signal =
+                tokio::time::timeout(PATIENCE, signals.next()).await.expect("in time").expect("open").expect("ok");
             let header = signal.header();
             let path = header.path().expect("path").to_string();
             match header.member().expect("member").as_str() {
@@ -183,7 +184,8 @@ fn jobs_are_announced_in_order_and_changes_are_thinned() {
                     order.push("new");
                 }
                 "JobRemoved" => {
-                    let (job, _, result): (u64, zbus::OwnedObjectPath, String) = signal.body().deserialize().expect("body");
+                    let (job, _, result): (u64, zbus::OwnedObjectPath, String) =
+                        signal.body().deserialize().expect("body");
                     assert_eq!((job, result.as_str()), (id.0, "succeeded"));
                     order.push("removed");
                 }
@@ -287,8 +289,9 @@ fn value() -> impl Strategy<Value = Variant<'static>> {
         Just(Variant::from("x".repeat(100_000))),
         Just(Variant::from("../../etc/passwd; rm -rf / --no-preserve-root $(id)")),
         proptest::collection::vec(any::<u32>(), 0..20).prop_map(Variant::from),
-        proptest::collection::hash_map("[a-z_]{0,12}", any::<bool>(), 0..4)
-            .prop_map(|map| Variant::from(map.into_iter().map(|(k, v)| (k, Variant::from(v))).collect::<std::collections::HashMap<_, _>>())),
+        proptest::collection::hash_map("[a-z_]{0,12}", any::<bool>(), 0..4).prop_map(|map| Variant::from(
+            map.into_iter().map(|(k, v)| (k, Variant::from(v))).collect::<std::collections::HashMap<_, _>>()
+        )),
     ];
     leaf.prop_recursive(3, 8, 2, |inner| inner.prop_map(|inner| Variant::Variant(Box::new(inner))))
 }

@@ -179,9 +179,7 @@ impl Workshop for FakeWorkshop {
                 objects: 2,
                 bytes: 1000,
             }),
-            Request::Rescan => {
-                Answer::Rescan(RescanReport { found: 1, added: 0, missing: 0, problems: Vec::new() })
-            }
+            Request::Rescan => Answer::Rescan(RescanReport { found: 1, added: 0, missing: 0, problems: Vec::new() }),
             Request::Status { target: only } => {
                 Answer::Status { targets: vec![status(only.as_ref().map_or("graph", |only| only.as_str()))] }
             }

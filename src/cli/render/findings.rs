@@ -41,10 +41,13 @@ pub(super) fn nagios(findings: &[TargetFinding]) -> String {
         2 => "CRITICAL",
         _ => "UNKNOWN",
     };
-    let worst = findings.iter().filter(|found| found.finding.severity > Severity::Info).max_by_key(|f| f.finding.severity);
+    let worst =
+        findings.iter().filter(|found| found.finding.severity > Severity::Info).max_by_key(|f| f.finding.severity);
     let detail = match worst {
         // A pipe sign would begin performance data.
-        Some(found) => format!("{}: {} ({})", subject(found), found.finding.text.replace(['|', '\n'], " "), summary(findings)),
+        Some(found) => {
+            format!("{}: {} ({})", subject(found), found.finding.text.replace(['|', '\n'], " "), summary(findings))
+        }
         None => summary(findings),
     };
     format!("NEO4J-BACKUP {state} - {detail}")

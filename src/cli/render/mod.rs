@@ -29,7 +29,9 @@ pub fn answer(answer: &Answer, output: &Output) -> String {
         Answer::Restores { restores } => restores::restores(restores, output),
         Answer::Check { findings } => findings::findings(findings, output),
         Answer::KeyList { keys } => keys::keys(keys, output),
-        Answer::Cancel { job } => format!("job {job} was asked to end; `neo4j-backupctl follow {job}` shows how it does"),
+        Answer::Cancel { job } => {
+            format!("job {job} was asked to end; `neo4j-backupctl follow {job}` shows how it does")
+        }
     }
 }
 

@@ -74,7 +74,8 @@ pub fn counts(counts: &[(String, u64)], most: usize) -> String {
     if counts.is_empty() {
         return "not counted".to_owned();
     }
-    let mut parts: Vec<_> = counts.iter().take(most).map(|(name, count)| format!("{} {name}", grouped(*count))).collect();
+    let mut parts: Vec<_> =
+        counts.iter().take(most).map(|(name, count)| format!("{} {name}", grouped(*count))).collect();
     if counts.len() > most {
         parts.push(format!("{} more", counts.len() - most));
     }
@@ -117,11 +118,10 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!((grouped(0), grouped(999)), ("0".to_owned(), "999".to_owned()));
-        assert_eq!((duration(812), duration(245_000), duration(7_380_000)), (
-            "0.8 s".to_owned(),
-            "4 min 5 s".to_owned(),
-            "2 h 3 min".to_owned()
-        ));
+        assert_eq!(
+            (duration(812), duration(245_000), duration(7_380_000)),
+            ("0.8 s".to_owned(), "4 min 5 s".to_owned(), "2 h 3 min".to_owned())
+        );
         assert_eq!((span(4), span(1320), span(518_400)), ("4 s".to_owned(), "22 min".to_owned(), "6 d".to_owned()));
         assert_eq!((ratio(60, 10), ratio(0, 10)), ("6.0:1".to_owned(), "–".to_owned()));
     }

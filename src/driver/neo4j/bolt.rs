@@ -183,7 +183,7 @@ mod tests {
         let bolt =
             |port: u16| Bolt { uri: format!("bolt://127.0.0.1:{port}"), user: "neo4j".to_owned(), password_file: None };
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
-        let error = bolt(free).read("neo4j", "RETURN 1", &Task::unobserved()).err().expect("error");
+        let error = bolt(free).read("neo4j", "RETURN 1", &Task::unobserved()).expect_err("error");
         assert_eq!(error.code(), Code::Neo4jUnreachable);
 
         // A listener that never answers.

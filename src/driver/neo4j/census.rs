@@ -133,7 +133,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_answer_that_is_no_number_is_an_error() {
-        let error = count(&Script(Vec::new()), "neo4j", NODES, &Task::unobserved()).err().expect("error");
+        let error = count(&Script(Vec::new()), "neo4j", NODES, &Task::unobserved()).expect_err("error");
         assert_eq!(error.code(), Code::Neo4jUnsupported);
     }
 }

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_tool_that_prints_its_help_instead_is_noticed() {
         assert!(judge("USAGE: neo4j-admin …".repeat(100).as_bytes(), 4096).is_err());
-        assert!(judge(b"", 1).err().expect("error").message().contains("nothing at all"));
+        assert!(judge(b"", 1).expect_err("error").message().contains("nothing at all"));
         let appended = [dump(true, &noise(3000)), b"and more".to_vec()].concat();
         assert!(judge(&appended, 100).is_err());
     }

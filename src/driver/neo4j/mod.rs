@@ -43,6 +43,10 @@ use std::time::Duration;
 
 /// How often a starting server is asked whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a stopped server's process may take to disappear.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a TCP connection to Bolt may take when there is no login to try.
 const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -196,15 +200,24 @@ impl Neo4jDriver {
         let mark = last_transaction?.to_string();
         let census = self.seen().census.clone()?;
         let counted = !census.statistics.counts.is_empty();
-        (counted && census.mark.as_deref() == Some(mark.as_str())).then(|| Statistics {
+        (counted && census.mark.as_deref() == Some(mark.as_str())).then_some(Statistics {
             exact: true,
             remark: None,
             ..census.statistics
         })
     }
 
+    /// Whether nobody uses the data. A process that was stopped just now may need a moment to let go of its locks.
+    fn is_free_soon(&self, task: &Task) -> Result<bool> {
+        let mut running = Ok(true);
+        Ok(wait_until(LOCK_TIMEOUT, LOCK_INTERVAL, || {
+            running = task.check().and_then(|()| self.is_running(task));
+            !matches!(running, Ok(true))
+        }) && !running?)
+    }
+
     fn begin_dump(&self, task: &Task) -> Result<Box<dyn FullBackup>> {
-        if self.is_running(task)? {
+        if !self.is_free_soon(task)? {
             return Err(Error::new(Code::Neo4jAdminFailed, "dumping: a server uses the data directory")
                 .with_hint("a dump needs the server stopped; set `unit`, or `stop_command` and `start_command`"));
         }

@@ -25,8 +25,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1800);
 const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 /// How often it is asked whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(200);
-/// How long what is left of its processes may take to end once the stores are closed.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(20);
+/// How long what is left of its processes may take to end once the stores are closed; nothing can be lost then.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(3);
 /// How often another port is tried when someone else took the chosen one in the meantime.
 const PORT_ATTEMPTS: u32 = 3;
 /// Bytes of its log that are read for its last words.
@@ -95,7 +95,9 @@ fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -
          server.memory.heap.initial_size=128m\n\
          server.memory.heap.max_size=512m\n\
          server.memory.pagecache.size=64m\n\
-         db.tx_log.preallocate=false\n",
+         db.tx_log.preallocate=false\n\
+         # Bolt waits ten seconds for its idle threads after the stores are closed.\n\
+         internal.server.bolt.thread_pool_shutdown_wait_time=1ms\n",
         work("logs")?,
         work("run")?,
         work("import")?,
@@ -117,7 +119,7 @@ pub(super) struct Scratch {
 /// How a start went.
 pub(super) enum Start {
     /// The database is online.
-    Ready(Scratch),
+    Ready(Box<Scratch>),
     /// It never came online; what it said.
     Failed(String),
 }
@@ -179,7 +181,7 @@ impl Scratch {
                 return Ok(Start::Failed(format!("the server ended ({}); it said: {words}", finished.status)));
             }
             match self.status(place, task) {
-                Ok(Status::Online) => return Ok(Start::Ready(self)),
+                Ok(Status::Online) => return Ok(Start::Ready(Box::new(self))),
                 Ok(Status::Refused(why)) => return Ok(Start::Failed(why)),
                 Ok(Status::NotYet(state)) => obstacle = state,
                 Err(error) if error.code() == Code::Cancelled => return Err(error),

@@ -1,6 +1,6 @@
 //! PostgreSQL, with or without TimescaleDB.
 //!
-//! - [`connection`](self): SQL connections, bounded in time; `tools`: PostgreSQL's own programs
+//! - `connection`: SQL connections, bounded in time; `tools`: PostgreSQL's own programs
 //! - `inspection`, `control_file`, `postmaster`: what there is, and whether a server uses it
 //! - `census`: rows and schema; `base_backup`: the full backup; `outside_files`: what that leaves out
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long recovery may take: the WAL of one base backup.
@@ -160,6 +161,8 @@ fn as_user(tool: Tool, user: Option<&OsUser>) -> Tool {
     }
 }
 
+static HOMES: AtomicU64 = AtomicU64::new(0);
+
 /// The directory of the socket and of the generated configuration: private, and its user's own.
 struct Home {
     directory: PathBuf,
@@ -171,7 +174,9 @@ impl Home {
     fn choose(plan: &ScratchPlan<'_>, tools: &Tools, task: &Task) -> Result<Home> {
         let candidates = [plan.workspace.to_owned(), std::env::temp_dir()];
         for parent in candidates {
-            let directory = parent.join(format!("nba-{}", std::process::id()));
+            // Several restores may run in one process.
+            let number = HOMES.fetch_add(1, Ordering::Relaxed);
+            let directory = parent.join(format!("nba-{}-{number}", std::process::id()));
             if directory.as_os_str().len() > SOCKET_DIRECTORY_MAX {
                 continue;
             }

@@ -49,7 +49,8 @@ pub(super) fn build(
         "agent_version": env!("CARGO_PKG_VERSION"),
     });
     let facts = serde_json::to_vec_pretty(&facts).unwrap_or_default();
-    let fail = |cause: std::io::Error| Error::new(Code::Internal, format!("building the configuration archive: {cause}"));
+    let fail =
+        |cause: std::io::Error| Error::new(Code::Internal, format!("building the configuration archive: {cause}"));
     add_bytes(&mut archive, "facts.json", 0o600, 0, &facts).map_err(fail)?;
     Ok((archive.into_inner().map_err(fail)?, warnings))
 }
@@ -96,7 +97,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("neo4j.conf");
         std::fs::write(&path, "x=1\n").expect("write");
-        let file = |name: &str, path: &std::path::Path| OutsideFile { path: path.to_owned(), archive_name: name.into() };
+        let file =
+            |name: &str, path: &std::path::Path| OutsideFile { path: path.to_owned(), archive_name: name.into() };
         let source = Source {
             database: "neo4j".into(),
             data_identity: "1".into(),

@@ -31,7 +31,8 @@ pub(super) fn compose(
     server.facts.insert(FACT_OS_USER.to_owned(), source.owner.name.clone());
     server.facts.insert(FACT_SOURCE_BYTES.to_owned(), source.estimated_bytes.to_string());
     let version = env!("CARGO_PKG_VERSION");
-    let sha256 = taken.objects.iter().find(|object| object.role == Role::Data).map(|object| object.stored.sha256.clone());
+    let sha256 =
+        taken.objects.iter().find(|object| object.role == Role::Data).map(|object| object.stored.sha256.clone());
     Manifest {
         document: BackupDocument::Backup,
         format: FORMAT,

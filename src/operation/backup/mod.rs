@@ -23,8 +23,8 @@ use crate::operation::records;
 use crate::operation::request::BackupRequest;
 use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
 use preparation::Prepared;
-use stopped_server::StoppedServer;
 use std::time::Duration;
+use stopped_server::StoppedServer;
 
 /// What was read from the database, before the manifest is made of it.
 struct Taken {
@@ -96,7 +96,8 @@ fn take(
 fn settle_census(before: Census, after: Option<Census>) -> Census {
     let mut census = before;
     let after_mark = after.and_then(|census| census.mark);
-    census.statistics.exact = !census.statistics.counts.is_empty() && census.mark.is_some() && census.mark == after_mark;
+    census.statistics.exact =
+        !census.statistics.counts.is_empty() && census.mark.is_some() && census.mark == after_mark;
     if !census.statistics.exact && census.statistics.remark.is_none() {
         census.statistics.remark = Some("the database was written to while it was backed up".to_owned());
     }

@@ -193,7 +193,12 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
     let reader = (volume.open)(task)?;
     let record = write_object(shape, &outline, branches, reader, |reader| reader.finish(task), task)
         .map_err(|error| error.context(format!("backing up {}", outline.name)))?;
-    task.info(format!("{}: {} bytes of data, {} stored", record.key.file_name(), record.plain.size, record.stored.size));
+    task.info(format!(
+        "{}: {} bytes of data, {} stored",
+        record.key.file_name(),
+        record.plain.size,
+        record.stored.size
+    ));
     Ok(record)
 }
 

@@ -2,10 +2,10 @@
 
 use super::objects::Branch;
 use crate::artifact::identity::{FORMAT, OwnerDocument, OwnerRecord};
-use crate::base::{Code, Error, Result, bytes};
 use crate::base::ids::{BackupId, BackupKind, Stamp};
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
+use crate::base::{Code, Error, Result, bytes};
 use crate::driver::Source;
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Target};
@@ -33,11 +33,17 @@ pub(super) fn prepare(
     lane: &FileLock,
     task: &Task,
 ) -> Result<Prepared> {
-    preflight::check_path(&context.state_directory, Need { required: 0, minimum_free_percent: target.minimum_free_percent })?;
+    preflight::check_path(
+        &context.state_directory,
+        Need { required: 0, minimum_free_percent: target.minimum_free_percent },
+    )?;
     let mut branches = Vec::new();
     let mut left_out = Vec::new();
     for name in &target.repositories {
-        match context.repository_to_write(target, name).and_then(|repository| admit(context, target, source, repository)) {
+        match context
+            .repository_to_write(target, name)
+            .and_then(|repository| admit(context, target, source, repository))
+        {
             Ok(repository) => branches.push(Branch::new(repository)),
             Err(error) => {
                 task.warn(format!("repository {name}: {error}"));

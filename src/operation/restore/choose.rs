@@ -40,11 +40,18 @@ pub(super) fn choose(context: &Context, target: &Target, wanted: Option<&str>, t
 fn try_repository(context: &Context, target: &Target, name: &str, id: &BackupId) -> Result<Chosen> {
     let repository = context.repository(target, name)?;
     let manifest = match repository.find_manifest(&context.environment, id) {
-        Err(error) if error.code() == Code::BackupNotFound => return Err(explain_absence(context, &repository, id, error)),
+        Err(error) if error.code() == Code::BackupNotFound => {
+            return Err(explain_absence(context, &repository, id, error));
+        }
         other => other?.manifest,
     };
     if manifest.engine != target.driver.engine() {
-        let text = format!("{id} is a backup of {}, {} is {}", manifest.engine.as_str(), target.name, target.driver.engine().as_str());
+        let text = format!(
+            "{id} is a backup of {}, {} is {}",
+            manifest.engine.as_str(),
+            target.name,
+            target.driver.engine().as_str()
+        );
         return Err(Error::new(Code::Usage, text));
     }
     for object in &manifest.objects {
@@ -70,7 +77,8 @@ fn explain_absence(context: &Context, repository: &Repository, id: &BackupId, er
         Ok(())
     });
     if listed.is_ok() && found > 0 {
-        let text = format!("{id} has {found} objects but no manifest: it was never finished, or the manifest was removed");
+        let text =
+            format!("{id} has {found} objects but no manifest: it was never finished, or the manifest was removed");
         return Error::new(Code::BackupIncomplete, text);
     }
     error

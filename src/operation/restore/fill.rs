@@ -82,4 +82,3 @@ fn write_objects(target: &Target, chosen: &Chosen, session: &mut dyn RestoreSess
     }
     Ok(())
 }
-

@@ -5,7 +5,8 @@
 
 use super::choose::Chosen;
 use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
-use crate::base::process::{LocalLauncher, Tool, run as run_tool};
+use crate::base::atomic_file;
+use crate::base::process::{LocalLauncher, OsUser, Tool, run as run_tool};
 use crate::base::space;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -16,7 +17,7 @@ use crate::operation::backup::stopped_server::{READY_TIMEOUT, StoppedServer};
 use crate::operation::context::{Context, Target};
 use crate::operation::records;
 use crate::operation::request::RestoreRequest;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Directories of ours beside live data start with this.
@@ -34,7 +35,8 @@ pub(super) fn run(
     let live = live_paths(target, request, task)?;
     let running = target.driver.is_running(task)?;
     if running && target.service == Service::Unmanaged {
-        let text = format!("the server of {} is running and the configuration does not say how to stop it", target.name);
+        let text =
+            format!("the server of {} is running and the configuration does not say how to stop it", target.name);
         return Err(Error::new(Code::RestoreServerRunning, text)
             .with_hint("stop it yourself, or set `unit` (or `stop_command` and `start_command`) of the target"));
     }
@@ -42,9 +44,15 @@ pub(super) fn run(
     report.directory = live[0].live.clone();
     place::check_room(&area, needed_bytes(&chosen.manifest))?;
     report.steps.push(format!("fill and check {}", area.join("new").display()));
-    report.steps.push("stop the server, set the current data aside, put the new data in its place, start the server".to_owned());
+    report.steps.push(
+        "stop the server, set the current data aside, put the new data in its place, start the server".to_owned(),
+    );
     for path in &live {
-        report.steps.push(format!("{} moves below {}", path.live.display(), set_aside_of(path, &area, &report.restore)?.display()));
+        report.steps.push(format!(
+            "{} moves below {}",
+            path.live.display(),
+            set_aside_of(path, &area, &report.restore)?.display()
+        ));
     }
     if request.dry_run {
         return Ok(());
@@ -179,9 +187,9 @@ fn exchange(
         return Err(Error::new(Code::RestoreServerRunning, text));
     }
     for exchange in &plan.exchanges {
-        if let Some(parent) = exchange.set_aside.parent() {
-            std::fs::create_dir_all(parent).map_err(|cause| Error::io("making", parent, cause))?;
-        }
+        make_parents(context, &exchange.set_aside, &exchange.staged)?;
+        // After a loss of the whole disk nothing above the data is there either.
+        make_parents(context, &exchange.live, &exchange.staged)?;
     }
     context.host.swap(plan, task)?;
     let healthy = start(context, target, stopped, task).and_then(|started| match started {
@@ -201,6 +209,24 @@ fn exchange(
         task.info(format!("the data is in place; start the server of {} yourself", target.name));
     }
     Ok(())
+}
+
+/// Makes the directories above `path` that are missing, owned like the restored data.
+fn make_parents(context: &Context, path: &Path, staged: &Path) -> Result<()> {
+    let Some(parent) = path.parent().filter(|parent| !parent.exists()) else { return Ok(()) };
+    let missing: Vec<&Path> = parent.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(parent)
+        .map_err(|c| Error::io("making", parent, c))?;
+    let owner = OsUser::owner_of(staged)?;
+    if let Some(topmost) = missing.last()
+        && !owner.is_current()
+    {
+        context.host.give(topmost, &owner)?;
+    }
+    missing.iter().try_for_each(|directory| atomic_file::sync_parent(directory))
 }
 
 /// Stops the server where it runs. A unit is stopped in any case: systemd may be about to restart it.
@@ -235,10 +261,14 @@ fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Tas
             let mut recorded = chosen.manifest.statistics.clone();
             recorded.exact = false;
             let differences = recorded.differences(&census.statistics);
-            HealthCheck::of("in_service", differences.is_empty(), match differences.is_empty() {
-                true => "the server in service answers and has the schema that was backed up".to_owned(),
-                false => differences.join("; "),
-            })
+            HealthCheck::of(
+                "in_service",
+                differences.is_empty(),
+                match differences.is_empty() {
+                    true => "the server in service answers and has the schema that was backed up".to_owned(),
+                    false => differences.join("; "),
+                },
+            )
         }
     };
     report.checks.push(check);

@@ -17,10 +17,16 @@ pub(super) fn check_destination(context: &Context, target: &Target, directory: &
     for live in target.driver.live_paths(task)? {
         let related = directory.starts_with(&live.live) || live.live.starts_with(directory);
         if related && target.driver.is_running(task)? {
-            return refuse(Code::RestoreServerRunning, format!("the running server of {} uses {}", target.name, live.live.display()));
+            return refuse(
+                Code::RestoreServerRunning,
+                format!("the running server of {} uses {}", target.name, live.live.display()),
+            );
         }
         if related && live.live.exists() {
-            return refuse(Code::RestoreNotEmpty, format!("{} is the data in service of {}", live.live.display(), target.name));
+            return refuse(
+                Code::RestoreNotEmpty,
+                format!("{} is the data in service of {}", live.live.display(), target.name),
+            );
         }
     }
     if directory.starts_with(&context.state_directory) {

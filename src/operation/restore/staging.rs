@@ -90,7 +90,8 @@ pub(crate) fn recover(context: &Context, task: &Task) -> Vec<String> {
     let mut lines = Vec::new();
     let directory = context.state_directory.join("staging");
     for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-        let Some(record) = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok()) else {
+        let Some(record) = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok())
+        else {
             continue;
         };
         match clear(&record).and_then(|()| atomic_file::remove(&entry.path())) {

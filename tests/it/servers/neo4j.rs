@@ -15,22 +15,22 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The version that is tested.
-pub const VERSION: &str = "5.26.0";
+pub(crate) const VERSION: &str = "5.26.0";
 
 /// How a server is set up.
 #[derive(Clone, Debug, Default)]
-pub struct Neo4jOptions {
+pub(crate) struct Neo4jOptions {
     /// The password of user `neo4j`; absent = authentication off.
-    pub password: Option<String>,
+    pub(crate) password: Option<String>,
     /// More lines of `neo4j.conf`.
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     /// Copies the jars (as hard links) into the home instead of linking to the cache, which other accounts may not be
     /// able to enter.
-    pub own_jars: bool,
+    pub(crate) own_jars: bool,
 }
 
 /// A server in a home of its own. Dropping it kills whatever server runs in that home.
-pub struct Neo4jServer {
+pub(crate) struct Neo4jServer {
     home: PathBuf,
     port: u16,
     password: Option<String>,
@@ -39,7 +39,7 @@ pub struct Neo4jServer {
 
 impl Neo4jServer {
     /// Lays out a home at `DIRECTORY/neo4j` without starting anything.
-    pub fn lay_out(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
+    pub(crate) fn lay_out(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
         let home = directory.join("neo4j");
         script("make-home.sh", &[jars(), &home]);
         if options.own_jars {
@@ -76,14 +76,14 @@ impl Neo4jServer {
     }
 
     /// Lays out a home and starts the server; returns when it answers.
-    pub fn start(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
+    pub(crate) fn start(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
         let server = Neo4jServer::lay_out(directory, options);
         server.start_again();
         server
     }
 
     /// Starts it (again); returns when it answers.
-    pub fn start_again(&self) {
+    pub(crate) fn start_again(&self) {
         let [program, arguments @ ..] = &self.start_command()[..] else { unreachable!() };
         succeed(Command::new(program).args(arguments));
         let ready =
@@ -92,29 +92,27 @@ impl Neo4jServer {
     }
 
     /// Stops it cleanly; returns when its process has ended.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let [program, arguments @ ..] = &self.stop_command()[..] else { unreachable!() };
         succeed(Command::new(program).args(arguments));
     }
 
-    /// Kills its process, as a power cut would.
-    pub fn kill(&self) {
+    /// Kills its process, as a power cut would; returns when the kernel has closed its files.
+    pub(crate) fn kill(&self) {
         if let Some(pid) = self.pid() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            assert!(
-                wait_until(Duration::from_secs(30), Duration::from_millis(5), || self.pid().is_none()),
-                "not killed"
-            );
+            let gone = wait_until(Duration::from_secs(30), Duration::from_millis(5), || is_dead(pid));
+            assert!(gone, "process {pid} does not die");
         }
     }
 
     /// The command that starts it, for a target's `start_command`.
-    pub fn start_command(&self) -> Vec<String> {
+    pub(crate) fn start_command(&self) -> Vec<String> {
         vec![self.program("neo4j"), "start".to_owned()]
     }
 
     /// The command that stops it, for a target's `stop_command`.
-    pub fn stop_command(&self) -> Vec<String> {
+    pub(crate) fn stop_command(&self) -> Vec<String> {
         vec![self.program("neo4j"), "stop".to_owned()]
     }
 
@@ -123,27 +121,27 @@ impl Neo4jServer {
     }
 
     /// `NEO4J_HOME`.
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         &self.home
     }
 
     /// Its data directory, with `databases/` and `transactions/`.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
     /// `bolt://127.0.0.1:PORT`
-    pub fn bolt(&self) -> String {
+    pub(crate) fn bolt(&self) -> String {
         format!("bolt://127.0.0.1:{}", self.port)
     }
 
     /// The file that holds its password, if it asks for one.
-    pub fn password_file(&self) -> Option<&Path> {
+    pub(crate) fn password_file(&self) -> Option<&Path> {
         self.password_file.as_deref()
     }
 
     /// Settings of a driver for this server.
-    pub fn driver_settings(&self) -> Neo4jDriverSettings {
+    pub(crate) fn driver_settings(&self) -> Neo4jDriverSettings {
         Neo4jDriverSettings {
             home: self.home.clone(),
             conf: self.home.join("conf/neo4j.conf"),
@@ -158,18 +156,18 @@ impl Neo4jServer {
     }
 
     /// Runs one query in a transaction of its own and returns its rows.
-    pub fn cypher(&self, query: &str) -> Vec<Map<String, Value>> {
+    pub(crate) fn cypher(&self, query: &str) -> Vec<Map<String, Value>> {
         self.try_cypher(query).unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// The single number that a query returns.
-    pub fn number(&self, query: &str) -> u64 {
+    pub(crate) fn number(&self, query: &str) -> u64 {
         let rows = self.cypher(query);
         rows.first().and_then(|row| row.values().next()).and_then(Value::as_u64).expect("a number")
     }
 
     /// Runs one query and tells what went wrong.
-    pub fn try_cypher(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+    pub(crate) fn try_cypher(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
             let config = ConfigBuilder::default()
@@ -193,7 +191,7 @@ impl Neo4jServer {
 
     /// Fills it with people, cities and who knows whom: 1 000 nodes, 1 998 relationships, an index, a constraint and a
     /// full-text index.
-    pub fn fill(&self) {
+    pub(crate) fn fill(&self) {
         self.cypher("CREATE INDEX person_id FOR (p:Person) ON (p.id)");
         self.cypher("CREATE CONSTRAINT FOR (c:City) REQUIRE c.name IS UNIQUE");
         self.cypher("CREATE FULLTEXT INDEX names FOR (n:Person|City) ON EACH [n.name]");
@@ -207,12 +205,12 @@ impl Neo4jServer {
     }
 
     /// Its log, for messages.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.home.join("logs/neo4j.log")).unwrap_or_default()
     }
 
     /// The process that runs in this home.
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         let pid = fs::read_to_string(self.home.join("run/neo4j.pid")).ok()?.trim().parse().ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let home = format!("--home-dir={}", self.home.display());
@@ -226,6 +224,13 @@ impl Drop for Neo4jServer {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
+}
+
+/// Gone, or a zombie without threads: a process closes its files only with its last thread.
+fn is_dead(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map(Iterator::count).unwrap_or_default();
+    threads <= 1 && stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// The cached jars; fetched by the first who asks.

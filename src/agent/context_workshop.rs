@@ -1,0 +1,29 @@
+//! The real [`Workshop`]: the assembled [`Context`], its verbs and its ledger.
+
+use super::workshop::Workshop;
+use crate::base::Result;
+use crate::base::ids::JobId;
+use crate::base::task::Task;
+use crate::operation::answer::{Answer, JobRecord};
+use crate::operation::context::Context;
+use crate::operation::request::Request;
+use jiff::Timestamp;
+
+impl Workshop for Context {
+    fn execute(&self, request: &Request, job: Option<JobId>, actor: &str, task: &Task) -> Result<Answer> {
+        crate::operation::execute(self, request, job, actor, task)
+    }
+
+    fn job_begin(&self, request: &Request, actor: &str) -> Result<JobId> {
+        self.ledger.job_begin(request.verb(), request.target(), actor)
+    }
+
+    fn job_end(&self, record: &JobRecord, _bytes: u64, _actor: &str) -> Result<()> {
+        let error = record.error_code.as_deref().zip(record.message.as_deref());
+        self.ledger.job_end(record.id, record.state.as_str(), error)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

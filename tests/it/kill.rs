@@ -1,0 +1,103 @@
+//! `kill -9` of the agent at every durable step of a backup and of a restore in place, walked one by one with strace:
+//! afterwards a complete, verified backup or none; old or new data; no debris after the next run; the server up.
+
+use crate::site::{Site, content};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The calls that change what is durable, or what runs. A kill right before each of them covers every state on disk.
+const STEPS: &[&str] = &["fsync", "rename", "renameat2", "unlink", "unlinkat", "mkdir", "clone3"];
+/// A walk that never ends is a bug in the walk.
+const WALK_MAX: u32 = 400;
+
+/// Runs `neo4j-backupd run …` and kills it when it is about to make its `number`-th call of `step`.
+fn run_killed(site: &Site, arguments: &[&str], step: &str, number: u32) -> Output {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={step}")])
+        .args(["-e", &format!("inject={step}:signal=KILL:when={number}")])
+        .arg(crate::site::BACKUPD)
+        .arg("--config")
+        .arg(site.config())
+        .arg("run")
+        .args(arguments);
+    command.output().expect("strace starts; install it with scripts/install-prerequisites.sh")
+}
+
+/// Walks a kill through every call of a run; `check` looks at what is left after each. Returns how many kills there were.
+fn walk(site: &Site, arguments: &[&str], mut check: impl FnMut(&str)) -> u32 {
+    let mut kills = 0;
+    for step in STEPS {
+        for number in 1..WALK_MAX {
+            let output = run_killed(site, arguments, step, number);
+            if output.status.success() {
+                break;
+            }
+            assert_eq!(output.status.code(), None, "{step} {number}: {}", String::from_utf8_lossy(&output.stderr));
+            kills += 1;
+            check(&format!("killed at {step} number {number}"));
+        }
+    }
+    kills
+}
+
+fn server_is_up(site: &Site) -> bool {
+    site.path("database/running").exists()
+}
+
+/// Files of ours that a finished run never leaves.
+fn debris(site: &Site) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for place in ["state/scratch", "state/staging", "state/host", "state/processes", "repository/.incomplete"] {
+        crate::site::walk(&site.path(place), &mut found);
+    }
+    for entry in fs::read_dir(site.path("database")).expect("database").flatten() {
+        if entry.file_name().to_string_lossy().contains("neo4j-backup") && entry.path().join("new").exists() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+// req: A14
+#[test]
+fn a_backup_killed_anywhere_counts_or_leaves_nothing() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let kills = walk(&site, &["backup", "sim"], |when| {
+        // The next run recovers by itself.
+        let next = site.run(&["list"]);
+        assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+        assert!(server_is_up(&site), "{when}: the server was left stopped");
+        assert_eq!(debris(&site), Vec::<PathBuf>::new(), "{when}");
+        let checked = site.verify();
+        assert!(checked.is_ok(), "{when}: {checked:?}");
+    });
+    println!("{kills} kills");
+    assert!(kills >= 20, "{kills}");
+    site.run(&["rescan"]);
+    let report = site.verify().expect("everything is sound in the end");
+    println!("{report:?}");
+}
+
+#[test]
+fn a_restore_in_place_killed_anywhere_leaves_old_or_new_data() {
+    let site = Site::simulated();
+    let old = content(&site.path("database/data"));
+    site.backup("sim");
+    fs::write(site.path("database/data/later"), b"written after the backup").expect("write");
+    let newer = content(&site.path("database/data"));
+    let kills = walk(&site, &["restore", "sim", "--in-place", "--yes"], |when| {
+        let next = site.run(&["list"]);
+        assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+        assert!(server_is_up(&site), "{when}: the server was left stopped");
+        let now = content(&site.path("database/data"));
+        assert!(now == old || now == newer, "{when}: neither the old nor the new data");
+        assert_eq!(debris(&site), Vec::<PathBuf>::new(), "{when}");
+        // Make the two differ again, for the next kill.
+        fs::write(site.path("database/data/later"), b"written after the backup").expect("write");
+    });
+    println!("{kills} kills");
+    assert!(kills >= 20, "{kills}");
+}
