@@ -129,7 +129,7 @@ impl Registry {
     fn work(&self, job: &Arc<Job>) {
         if job.apply(Happening::Start).is_err() {
             let error = Error::new(Code::Cancelled, "the job was cancelled before it began");
-            return self.finish(job, Happening::Cancel, Err(error));
+            return self.finish(job, Happening::Stop, Err(error));
         }
         let task = Task::new(job.clone(), job.cancel.clone());
         let worked =

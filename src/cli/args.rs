@@ -345,7 +345,7 @@ pub enum Role {
         style: Style,
         /// What to do.
         #[command(subcommand)]
-        command: Command,
+        command: Box<Command>,
     },
     /// A word that is no role of this version.
     #[command(external_subcommand)]

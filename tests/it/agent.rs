@@ -91,6 +91,28 @@ fn cancelling_ends_a_job_that_looks_and_not_one_that_was_done() {
     assert_eq!(registry.cancel(JobId(9999)).map_err(|e| e.code()), Err(Code::JobNotFound));
 }
 
+#[test]
+fn a_job_cancelled_before_it_began_ends_with_an_outcome_and_never_works() {
+    let workshop = FakeWorkshop::new();
+    let registry = Registry::new(workshop.clone());
+    let mut before_it_began = 0;
+    for _ in 0..200 {
+        let job = registry.start(backup_request("graph"), "tester").expect("start");
+        let following = job.follow();
+        registry.cancel(job.id).expect("cancel");
+        let mut snapshot = following.snapshot;
+        assert!(wait_until(PATIENCE, INTERVAL, || {
+            let now = snapshot.borrow_and_update();
+            assert_eq!(now.state.is_final(), now.outcome.is_some(), "{now:?}");
+            now.state.is_final()
+        }));
+        assert_eq!(job.snapshot().state, JobState::Cancelled);
+        before_it_began += u32::from(job.snapshot().progress.done == 0);
+    }
+    let worked = workshop.executed.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(worked + u64::from(before_it_began) >= 200, "{worked} worked, {before_it_began} did not");
+}
+
 // req: D10
 #[test]
 fn every_end_is_put_on_record_with_its_error_and_who_asked() {

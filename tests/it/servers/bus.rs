@@ -3,8 +3,32 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A `dbus-daemon` of its own, killed when the value is dropped. Unlike a session bus it lets every user in, as the
-/// system bus does.
+/// As strict as the system bus: nobody owns a name or sends a call unless the packaged policy allows it. The user who
+/// runs the tests stands in for the agent's.
+const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>unix:path=@LISTEN@</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+  </policy>
+  <policy user="@TESTER@"><allow own="org.neo4jbackup.Agent1"/></policy>
+  <include>@PACKAGED@</include>
+</busconfig>
+"#;
+
+/// A `dbus-daemon` of its own, killed when the value is dropped.
 pub(crate) struct PrivateBus {
     daemon: Child,
     address: String,
@@ -19,19 +43,10 @@ impl PrivateBus {
         // The directory is private; the bus must be reachable by the other users of a test.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("chmod");
-        let text = format!(
-            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
-              "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-            <busconfig>
-              <listen>unix:path={}</listen>
-              <auth>EXTERNAL</auth>
-              <policy context="default">
-                <allow user="*"/><allow own="*"/>
-                <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
-              </policy>
-            </busconfig>"#,
-            listen.display()
-        );
+        let text = CONFIGURATION
+            .replace("@LISTEN@", &listen.display().to_string())
+            .replace("@PACKAGED@", concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dbus/org.neo4jbackup.Agent1.conf"))
+            .replace("@TESTER@", &nix::unistd::geteuid().to_string());
         std::fs::write(&configuration, text).expect("configuration");
         let mut daemon = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", configuration.display()))
