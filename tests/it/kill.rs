@@ -49,7 +49,14 @@ fn server_is_up(site: &Site) -> bool {
 /// Files of ours that a finished run never leaves.
 fn debris(site: &Site) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for place in ["state/scratch", "state/staging", "state/host", "state/processes", "repository/.incomplete"] {
+    for place in [
+        "state/scratch",
+        "state/staging",
+        "state/host",
+        "state/unfinished",
+        "state/processes",
+        "repository/.incomplete",
+    ] {
         crate::site::walk(&site.path(place), &mut found);
     }
     for entry in fs::read_dir(site.path("database")).expect("database").flatten() {

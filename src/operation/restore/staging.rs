@@ -42,7 +42,10 @@ pub(super) fn claim(context: &Context, restore: &str, directory: &Path) -> Resul
     let text = serde_json::to_vec(&record).unwrap_or_default();
     atomic_file::write(&path, &text, 0o600)?;
     let claim = Claim { record, path, settled: false };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    // The database's own account must be able to pass through to the directory that becomes its own.
+    let parents =
+        directory.parent().map_or(Ok(()), |parent| fs::DirBuilder::new().recursive(true).mode(0o711).create(parent));
+    let made = parents.and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o700).create(directory));
     made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)))
         .map_err(|cause| Error::io("making", directory, cause))?;
     atomic_file::sync_parent(directory)?;
