@@ -22,7 +22,9 @@ pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<
             .iter()
             .map(|id| format!("undid the exchange of restore {id}: the earlier data is in service")),
     );
-    lines.extend(recovery.rolled_forward.iter().map(|id| format!("finished the exchange of restore {id}")));
+    for id in &recovery.rolled_back {
+        records::restore_undone(context, id)?;
+    }
     lines.extend(
         recovery.restarted.iter().map(|name| format!("started the server of {name}, stopped by a job that was killed")),
     );
