@@ -3,7 +3,7 @@
 
 use super::authority::Authority;
 use super::job_object::JobObject;
-use super::manager::Manager;
+use super::manager_object::Manager;
 use super::{JOB_INTERFACE, MANAGER_PATH, job_path};
 use crate::agent::jobs::{JOBS_ENDED_KEPT, Registry};
 use crate::agent::observed::{Event, Following, Job, Outcome, Snapshot};

@@ -3,7 +3,7 @@
 use super::address::BusAddress;
 use super::authority::{Authority, Caller};
 use super::exporter::Exporter;
-use super::manager::Manager;
+use super::manager_object::Manager;
 use super::{BUS_NAME, MANAGER_PATH};
 use crate::agent::jobs::Registry;
 use crate::agent::observed::Job;
