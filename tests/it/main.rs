@@ -7,6 +7,7 @@ mod damage;
 mod kill;
 mod neo4j;
 mod postgres;
+mod refusals;
 mod roundtrip;
 mod servers;
 mod service;
