@@ -11,7 +11,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// A restore into `directory` by the program.
-fn into<'a>(directory: &'a str) -> [&'a str; 4] {
+fn into(directory: &str) -> [&str; 4] {
     ["restore", "sim", "--into", directory]
 }
 
