@@ -52,11 +52,13 @@ fn what_is_shown_means_the_same_when_it_is_read() {
 
 #[test]
 fn settings_that_nothing_acts_on_yet_are_called_so() {
-    let loaded = host().load();
+    let loaded = host().variable("NEO4J_BACKUP__SLO__RPO", "1h").load();
     let warning = loaded.warnings.iter().find(|text| text.contains("does not act on it yet")).expect("warning");
-    for said in ["retention.days (environment BACKUP_RETENTION_DAYS)", "target.graph.retention.daily ("] {
+    for said in ["slo.rpo (environment NEO4J_BACKUP__SLO__RPO)", "target.graph.alerts.mail.to ("] {
         assert!(warning.contains(said), "{warning}");
     }
+    // `cleanup` acts on these.
+    assert!(!warning.contains("retention"), "{warning}");
     // Defaults are nobody's wish.
     assert!(!warning.contains("schedule.full"), "{warning}");
 }
