@@ -4,6 +4,7 @@
 //! not come up healthy on the new data, the exchange is undone and the old data is in service again.
 
 use super::choose::Chosen;
+use super::staging::{AREA_PREFIX, SET_ASIDE};
 use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
 use crate::base::atomic_file;
 use crate::base::process::{LocalLauncher, OsUser, Tool, run as run_tool};
@@ -19,9 +20,6 @@ use crate::operation::records;
 use crate::operation::request::RestoreRequest;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Directories of ours beside live data start with this.
-const AREA_PREFIX: &str = ".neo4j-backup-";
 
 /// Restores over the data in service.
 pub(super) fn run(
@@ -65,7 +63,6 @@ pub(super) fn run(
     report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
     exchange(context, target, &plan, chosen, report, running, task)?;
     claimed.clear();
-    let _ = std::fs::remove_dir(&area);
     Ok(())
 }
 
@@ -107,7 +104,7 @@ fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> 
         false => area_of(path)?.join(format!("{AREA_PREFIX}{restore}")),
     };
     let name = if path.staged.as_os_str().is_empty() { Path::new("data") } else { path.staged.as_path() };
-    Ok(own_area.join("set-aside").join(name))
+    Ok(own_area.join(SET_ASIDE).join(name))
 }
 
 fn same_filesystem(a: &Path, b: &Path) -> Result<bool> {
@@ -278,5 +275,6 @@ fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Tas
 fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Result<()> {
     let stopped = stop_if_needed(context, target, task)?;
     context.host.undo_swap(plan, task)?;
+    plan.exchanges.iter().for_each(|exchange| staging::remove_area_above(&exchange.set_aside));
     start(context, target, stopped, task).map(|_| ())
 }

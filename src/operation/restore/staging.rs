@@ -1,14 +1,24 @@
 //! Directories that a restore is filling, on durable record until they are whole or gone. After a kill, the agent's
 //! next start empties what is on record.
 
-use crate::base::atomic_file;
 use crate::base::task::Task;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, atomic_file, clock};
 use crate::operation::context::Context;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+/// Directories of ours beside live data start with this.
+pub(super) const AREA_PREFIX: &str = ".neo4j-backup-";
+/// Where in such a directory the earlier data lies.
+pub(super) const SET_ASIDE: &str = "set-aside";
+/// How long processes that were killed may go on writing into a directory that is to be cleared.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(20);
+const LAST_WRITES_INTERVAL: Duration = Duration::from_millis(50);
+/// How it shows that somebody writes where a tree is being removed.
+const LAST_WRITES: [io::ErrorKind; 2] = [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotFound];
 
 /// What is on record for one restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,18 +82,44 @@ impl Drop for Claim {
     }
 }
 
+/// Clears a directory, and again for a while if it fills while it is emptied: the processes of a scratch server that was
+/// killed need a moment to notice, and write until then.
 fn clear(record: &Record) -> Result<()> {
-    let fail = |cause| Error::io("clearing", &record.directory, cause);
+    let mut outcome = Ok(());
+    clock::wait_until(LAST_WRITES_TIMEOUT, LAST_WRITES_INTERVAL, || {
+        outcome = empty(record);
+        !matches!(&outcome, Err(cause) if LAST_WRITES.contains(&cause.kind()))
+    });
+    outcome.map_err(|cause| Error::io("clearing", &record.directory, cause))?;
+    if record.made {
+        remove_area_above(&record.directory);
+    }
+    Ok(())
+}
+
+/// Removes the directories from above `path` up to our own beside the data in service, as far as they are empty.
+pub(super) fn remove_area_above(path: &Path) {
+    let is_area = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AREA_PREFIX));
+    let Some(area) = path.ancestors().skip(1).find(|ancestor| is_area(ancestor)) else { return };
+    let _ = fs::remove_dir(area.join(SET_ASIDE));
+    for ancestor in path.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(area)) {
+        // What is not empty holds data that was set aside.
+        if fs::remove_dir(ancestor).is_err() && ancestor.exists() {
+            break;
+        }
+    }
+}
+
+fn empty(record: &Record) -> io::Result<()> {
     if !record.directory.exists() {
         return Ok(());
     }
     if record.made {
-        return fs::remove_dir_all(&record.directory).map_err(fail);
+        return fs::remove_dir_all(&record.directory);
     }
-    for entry in fs::read_dir(&record.directory).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let is_directory = entry.file_type().map_err(fail)?.is_dir();
-        if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }.map_err(fail)?;
+    for entry in fs::read_dir(&record.directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }?;
     }
     Ok(())
 }
