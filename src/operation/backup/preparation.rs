@@ -82,14 +82,19 @@ fn admit(context: &Context, target: &Target, source: &Source, repository: Reposi
     Ok(repository)
 }
 
-/// The current second, or the next one that no backup of this target has.
+/// The current second, or the next one of which no backup of this target has any object: one whose manifest was lost
+/// still has its name.
 fn free_id(context: &Context, target: &Target, kind: BackupKind, branches: &[Branch]) -> Result<BackupId> {
     let mut id = BackupId { target: target.name.clone(), stamp: Stamp::new(context.clock.now()), kind };
     loop {
         let key = crate::artifact::object_key::backup_manifest(&context.environment, &id)?;
+        let stem = key.as_str().trim_end_matches("meta.json");
         let mut taken = false;
         for branch in branches {
-            taken |= branch.repository.store().stat(&key)?.is_some();
+            branch.repository.store().list(stem, &mut |_| {
+                taken = true;
+                Ok(())
+            })?;
         }
         if !taken {
             return Ok(id);

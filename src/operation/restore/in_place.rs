@@ -4,7 +4,7 @@
 //! not come up healthy on the new data, the exchange is undone and the old data is in service again.
 
 use super::choose::Chosen;
-use super::staging::AREA_PREFIX;
+use super::staging::{AREA_PREFIX, SET_ASIDE};
 use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
 use crate::base::atomic_file;
 use crate::base::process::{LocalLauncher, OsUser, Tool, run as run_tool};
@@ -104,7 +104,7 @@ fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> 
         false => area_of(path)?.join(format!("{AREA_PREFIX}{restore}")),
     };
     let name = if path.staged.as_os_str().is_empty() { Path::new("data") } else { path.staged.as_path() };
-    Ok(own_area.join("set-aside").join(name))
+    Ok(own_area.join(SET_ASIDE).join(name))
 }
 
 fn same_filesystem(a: &Path, b: &Path) -> Result<bool> {
@@ -275,5 +275,6 @@ fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Tas
 fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Result<()> {
     let stopped = stop_if_needed(context, target, task)?;
     context.host.undo_swap(plan, task)?;
+    plan.exchanges.iter().for_each(|exchange| staging::remove_area_above(&exchange.set_aside));
     start(context, target, stopped, task).map(|_| ())
 }

@@ -1,17 +1,24 @@
 //! Directories that a restore is filling, on durable record until they are whole or gone. After a kill, the agent's
 //! next start empties what is on record.
 
-use crate::base::atomic_file;
 use crate::base::task::Task;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, atomic_file, clock};
 use crate::operation::context::Context;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
 
-/// Areas of ours beside data in service start with this; below are `new` and `set-aside`.
+/// Directories of ours beside live data start with this.
 pub(super) const AREA_PREFIX: &str = ".neo4j-backup-";
+/// Where in such a directory the earlier data lies.
+pub(super) const SET_ASIDE: &str = "set-aside";
+/// How long processes that were killed may go on writing into a directory that is to be cleared.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(20);
+const LAST_WRITES_INTERVAL: Duration = Duration::from_millis(50);
+/// How it shows that somebody writes where a tree is being removed.
+const LAST_WRITES: [io::ErrorKind; 2] = [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotFound];
 
 /// What is on record for one restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,30 +82,26 @@ impl Drop for Claim {
     }
 }
 
+/// Clears a directory, and again for a while if it fills while it is emptied: the processes of a scratch server that was
+/// killed need a moment to notice, and write until then.
 fn clear(record: &Record) -> Result<()> {
-    let fail = |cause| Error::io("clearing", &record.directory, cause);
+    let mut outcome = Ok(());
+    clock::wait_until(LAST_WRITES_TIMEOUT, LAST_WRITES_INTERVAL, || {
+        outcome = empty(record);
+        !matches!(&outcome, Err(cause) if LAST_WRITES.contains(&cause.kind()))
+    });
+    outcome.map_err(|cause| Error::io("clearing", &record.directory, cause))?;
     if record.made {
-        if record.directory.exists() {
-            fs::remove_dir_all(&record.directory).map_err(fail)?;
-        }
-        remove_empty_area(&record.directory);
-        return Ok(());
-    }
-    if !record.directory.exists() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(&record.directory).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let is_directory = entry.file_type().map_err(fail)?.is_dir();
-        if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }.map_err(fail)?;
+        remove_area_above(&record.directory);
     }
     Ok(())
 }
 
-/// Removes the area around a staging directory, unless data was set aside in it: only empty directories can go.
-fn remove_empty_area(directory: &Path) {
+/// Removes our own directory beside the data in service that holds `path`, unless data was set aside in it: only empty
+/// directories can go.
+pub(super) fn remove_area_above(path: &Path) {
     let is_area = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AREA_PREFIX));
-    if let Some(area) = directory.ancestors().find(is_area) {
+    if let Some(area) = path.ancestors().find(is_area) {
         remove_empty(area);
     }
 }
@@ -110,6 +113,20 @@ fn remove_empty(directory: &Path) {
         }
     }
     let _ = fs::remove_dir(directory);
+}
+
+fn empty(record: &Record) -> io::Result<()> {
+    if !record.directory.exists() {
+        return Ok(());
+    }
+    if record.made {
+        return fs::remove_dir_all(&record.directory);
+    }
+    for entry in fs::read_dir(&record.directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }?;
+    }
+    Ok(())
 }
 
 /// Clears every directory on record: what killed restores left. Returns a line for each.

@@ -28,8 +28,9 @@ fn a_cancelled_backup_leaves_nothing_and_the_server_up() {
     let site = Site::simulated();
     control(&site, "pause-at", "10000");
     let agent = start(&site);
-    assert!(wait_until(PATIENCE, INTERVAL, || has_begun_to_write(&site)), "it never began to write");
-    assert!(!super::server_is_up(&site), "a cold copy is being taken");
+    // A cold copy is being taken: the server is away.
+    let begun = wait_until(PATIENCE, INTERVAL, || !super::server_is_up(&site) && has_begun_to_write(&site));
+    assert!(begun, "it never began to write");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).expect("pid"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("terminate");
     let said = failed(&agent.wait_with_output().expect("ended"), Code::Cancelled);

@@ -76,7 +76,7 @@ fn a_disk_that_fills_up_in_the_middle_leaves_nothing_and_the_server_up() {
     let Some(_small) = Small::mount(&site.path("repository"), "size=2m") else { return };
     // What compresses to nothing makes the next estimate small; then comes what does not compress at all.
     let table = site.path("database/data/table-99");
-    fs::write(&table, vec![0; 8_000_000]).expect("zeros");
+    fs::write(&table, vec![0; 1_200_000]).expect("zeros");
     let first = site.backup("sim");
     let mut noise = vec![0; 4_000_000];
     let mut state = 88_172_645_463_325_252_u64;
