@@ -45,7 +45,7 @@ impl Manager {
         let (registry, actor) = (self.registry.clone(), caller.actor());
         let started = tokio::task::spawn_blocking(move || registry.start(request, &actor)).await;
         let job = started.map_err(lost)??;
-        self.exporter.export(job).await.map_err(|cause| {
+        self.exporter.export(call.0, job).await.map_err(|cause| {
             BusError::from(Error::new(Code::Internal, format!("the job runs, but could not be announced: {cause}")))
         })
     }
