@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 /// Directories below the state directory that always exist.
-const STATE_DIRECTORIES: [&str; 6] = ["locks", "host", "staging", "scratch", "processes", "spool"];
+const STATE_DIRECTORIES: [&str; 7] = ["locks", "host", "staging", "unfinished", "scratch", "processes", "spool"];
 /// zstd's own threads in one lane: two keep two cores busy.
 const ZSTD_WORKERS: u32 = 2;
 

@@ -62,6 +62,18 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes temporary files of [`write`] that killed processes left in `directory`. Only for whoever knows that nobody
+/// else writes there now.
+pub fn sweep(directory: &Path) -> Result<()> {
+    let entries = fs::read_dir(directory).map_err(|cause| Error::io("listing", directory, cause))?;
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,8 +69,6 @@ pub struct Recovery {
     pub restarted: Vec<TargetName>,
     /// Swaps that were undone: the old data is in service.
     pub rolled_back: Vec<String>,
-    /// Swaps that were finished: the new data is in service.
-    pub rolled_forward: Vec<String>,
 }
 
 /// Whatever changes the host.

@@ -119,6 +119,11 @@ impl Ledger {
         })
     }
 
+    /// Takes a restore off the record.
+    pub fn forget_restore(&self, name: &str) -> Result<()> {
+        self.transact(|transaction| transaction.execute("DELETE FROM restores WHERE name = ?1", [name]).map(|_| ()))
+    }
+
     /// Restores, newest first.
     pub fn restores(&self) -> Result<Vec<RestoreEntry>> {
         self.with(|connection| {
@@ -205,5 +210,7 @@ mod tests {
         assert_eq!(ledger.restores().expect("restores").len(), 1);
         let last = ledger.last_healthy_restore(&restore.target).expect("last").expect("some");
         assert_eq!((last.duration_ms, last.set_aside), (9, vec![PathBuf::from("/y")]));
+        ledger.forget_restore(&restore.name).expect("forget");
+        assert!(ledger.restores().expect("restores").is_empty());
     }
 }

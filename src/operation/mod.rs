@@ -6,7 +6,6 @@ pub mod backup;
 pub mod check;
 pub mod context;
 pub mod crypt;
-pub(crate) mod debris;
 pub mod delete;
 pub mod expire;
 pub mod keys;
@@ -19,6 +18,7 @@ pub mod rescan;
 pub mod restore;
 pub(crate) mod select;
 pub mod status;
+pub(crate) mod unfinished;
 pub mod verify;
 
 use crate::base::ids::JobId;

@@ -259,6 +259,11 @@ pub(crate) fn set_aside(context: &Context, target: &Target, report: &RestoreRepo
     context.ledger.record_restore(&restore_entry(target, report))
 }
 
+/// A restore was undone: it is as if it had not been made.
+pub(crate) fn restore_undone(context: &Context, name: &str) -> Result<()> {
+    context.ledger.forget_restore(name)
+}
+
 fn healthy(report: &RestoreReport) -> Option<bool> {
     let made: Vec<bool> = report.checks.iter().filter_map(|check| check.passed).collect();
     (!made.is_empty()).then(|| made.iter().all(|passed| *passed))

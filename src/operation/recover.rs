@@ -4,10 +4,11 @@
 //! place; then servers that had been stopped are started on it; then staging is cleared and jobs are marked.
 
 use crate::base::Result;
+use crate::base::atomic_file;
 use crate::base::process::LocalLauncher;
 use crate::base::task::Task;
 use crate::operation::context::{Context, Lane};
-use crate::operation::{debris, records, restore};
+use crate::operation::{records, restore, unfinished};
 
 /// Recovers; returns a line for everything that was found. Called by whoever holds the state directory alone.
 pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<Vec<String>> {
@@ -21,18 +22,32 @@ pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<
             .iter()
             .map(|id| format!("undid the exchange of restore {id}: the earlier data is in service")),
     );
-    lines.extend(recovery.rolled_forward.iter().map(|id| format!("finished the exchange of restore {id}")));
+    for id in &recovery.rolled_back {
+        records::restore_undone(context, id)?;
+    }
     lines.extend(
         recovery.restarted.iter().map(|name| format!("started the server of {name}, stopped by a job that was killed")),
     );
     lines.extend(restore::staging::recover(context, task));
     lines.extend(clear_scratch(context));
-    lines.extend(sweep_repositories(context, task));
+    sweep_temporaries(context, task);
+    lines.extend(settle_backups(context, task));
     for job in records::interrupt_jobs(context)? {
         let target = job.target.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
         lines.push(format!("job {} ({}{target}) was interrupted: the agent ended under it", job.id, job.verb));
     }
     Ok(lines)
+}
+
+/// Halves of small files that were being written when the agent ended.
+fn sweep_temporaries(context: &Context, task: &Task) {
+    let entries = std::fs::read_dir(&context.state_directory).into_iter().flatten().flatten();
+    let below = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    for directory in below.chain([context.state_directory.clone()]) {
+        if let Err(error) = atomic_file::sweep(&directory) {
+            task.warn(format!("leftovers could not be removed: {error}"));
+        }
+    }
 }
 
 fn clear_scratch(context: &Context) -> Vec<String> {
@@ -46,19 +61,15 @@ fn clear_scratch(context: &Context) -> Vec<String> {
     lines
 }
 
-/// Objects without a manifest and unfinished files of this host, target by target. A lane that is busy (a `run` beside
-/// us) is left alone: its own next run sweeps.
-fn sweep_repositories(context: &Context, task: &Task) -> Vec<String> {
+/// What killed backups left in the repositories, target by target. A lane that is busy (a `run` beside us) is left
+/// alone: its own next run settles it.
+fn settle_backups(context: &Context, task: &Task) -> Vec<String> {
     let mut lines = Vec::new();
     for target in context.targets.values() {
         let Ok(lane) = context.lane(&target.name, Lane::Base) else { continue };
-        for name in &target.repositories {
-            let Ok(repository) = context.repository(target, name) else { continue };
-            match debris::remove(context, target, &repository, &lane) {
-                Ok(0) => {}
-                Ok(count) => lines.push(format!("removed {count} unfinished objects of {} from {name}", target.name)),
-                Err(error) => task.warn(format!("leftovers in {name} could not be removed: {error}")),
-            }
+        match unfinished::settle(context, target, &lane, task) {
+            0 => {}
+            count => lines.push(format!("removed {count} objects of backups of {} that never finished", target.name)),
         }
     }
     lines

@@ -30,7 +30,9 @@ const DAMAGES: &[Damage] = &[
     ("cut in half", |bytes, _| bytes.truncate(bytes.len() / 2)),
     ("cut to 16 bytes", |bytes, _| bytes.truncate(16)),
     ("emptied", |bytes, _| bytes.clear()),
-    ("the first byte removed", |bytes, _| drop(bytes.remove(0))),
+    ("the first byte removed", |bytes, _| {
+        bytes.remove(0);
+    }),
     ("a byte inserted", |bytes, _| bytes.insert(bytes.len() / 2, 0)),
     ("a byte appended", |bytes, _| bytes.push(0)),
     ("a cipher block appended", |bytes, _| bytes.extend([7; 16])),

@@ -49,11 +49,20 @@ fn server_is_up(site: &Site) -> bool {
 /// Files of ours that a finished run never leaves.
 fn debris(site: &Site) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for place in ["state/scratch", "state/staging", "state/host", "state/processes", "repository/.incomplete"] {
+    for place in [
+        "state/scratch",
+        "state/staging",
+        "state/host",
+        "state/unfinished",
+        "state/processes",
+        "repository/.incomplete",
+    ] {
         crate::site::walk(&site.path(place), &mut found);
     }
     for entry in fs::read_dir(site.path("database")).expect("database").flatten() {
-        if entry.file_name().to_string_lossy().contains("neo4j-backup") && entry.path().join("new").exists() {
+        let ours = entry.file_name().to_string_lossy().starts_with(".neo4j-backup-");
+        let set_aside = entry.path().join("set-aside/data/table-00").exists();
+        if ours && (entry.path().join("new").exists() || !set_aside) {
             found.push(entry.path());
         }
     }

@@ -15,18 +15,16 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 /// The program under test.
-pub const BACKUPD: &str = env!("CARGO_BIN_EXE_neo4j-backupd");
-/// The client under test.
-pub const BACKUPCTL: &str = env!("CARGO_BIN_EXE_neo4j-backupctl");
+pub(crate) const BACKUPD: &str = env!("CARGO_BIN_EXE_neo4j-backupd");
 
 /// An installation; gone when dropped.
-pub struct Site {
+pub(crate) struct Site {
     directory: tempfile::TempDir,
 }
 
 impl Site {
     /// An installation whose configuration ends in `targets`.
-    pub fn with(targets: &str) -> Site {
+    pub(crate) fn with(targets: &str) -> Site {
         let directory = tempfile::tempdir().expect("temporary directory");
         // Databases run as users of their own and must be able to pass through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -38,7 +36,7 @@ impl Site {
     }
 
     /// Writes the configuration anew.
-    pub fn configure(&self, targets: &str) {
+    pub(crate) fn configure(&self, targets: &str) {
         let root = self.root().display();
         let text = format!(
             "environment = \"dev\"\nstate_directory = \"{root}/state\"\n\
@@ -50,7 +48,7 @@ impl Site {
     }
 
     /// An installation with one simulated database, `sim`, that holds a few files.
-    pub fn simulated() -> Site {
+    pub(crate) fn simulated() -> Site {
         let site = Site::with("");
         let root = site.root().display().to_string();
         site.configure(&format!("[target.sim]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n"));
@@ -59,47 +57,47 @@ impl Site {
     }
 
     /// Its directory.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
 
     /// A path inside.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
 
     /// Its configuration file.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("config.toml")
     }
 
     /// Runs `neo4j-backupd run …` to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().expect("neo4j-backupd starts")
     }
 
     /// `neo4j-backupd --config … run`, to which arguments are added.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(BACKUPD);
         command.arg("--config").arg(self.config()).arg("run");
         command
     }
 
     /// The assembled agent, in this process.
-    pub fn context(&self) -> Arc<Context> {
+    pub(crate) fn context(&self) -> Arc<Context> {
         let context = assemble::assemble(&self.config(), Role::Run).expect("assemble");
         assemble::recover(&context, Role::Run, &Task::unobserved()).expect("recover");
         context
     }
 
     /// Carries a request out in this process.
-    pub fn ask(&self, request: &Request) -> Result<Answer> {
+    pub(crate) fn ask(&self, request: &Request) -> Result<Answer> {
         let context = self.context();
         operation::execute(&context, request, None, "test", &Task::unobserved())
     }
 
     /// Takes a backup.
-    pub fn backup(&self, target: &str) -> BackupReport {
+    pub(crate) fn backup(&self, target: &str) -> BackupReport {
         match self.ask(&Request::Backup(backup_request(target))) {
             Ok(Answer::Backup(report)) => report,
             other => panic!("the backup failed: {other:?}"),
@@ -107,7 +105,7 @@ impl Site {
     }
 
     /// Restores into a directory; the error's code if it was refused.
-    pub fn restore_into(&self, target: &str, backup: &str, directory: &Path) -> Result<Answer, Code> {
+    pub(crate) fn restore_into(&self, target: &str, backup: &str, directory: &Path) -> Result<Answer, Code> {
         let request = RestoreRequest {
             backup: Some(backup.to_owned()),
             ..restore_request(target, Destination::Into(directory.to_owned()))
@@ -116,12 +114,12 @@ impl Site {
     }
 
     /// Verifies everything, reading every byte.
-    pub fn verify(&self) -> Result<Answer> {
+    pub(crate) fn verify(&self) -> Result<Answer> {
         self.ask(&Request::Verify(VerifyRequest::default()))
     }
 
     /// Every file of the repository that belongs to a backup.
-    pub fn objects(&self) -> Vec<PathBuf> {
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         walk(&self.path("repository/environment=dev"), &mut found);
         found.retain(|path| !path.ends_with("owner.json"));
@@ -131,12 +129,12 @@ impl Site {
 }
 
 /// A plain request for a backup.
-pub fn backup_request(target: &str) -> BackupRequest {
+pub(crate) fn backup_request(target: &str) -> BackupRequest {
     BackupRequest { target: TargetName::new(target).expect("name"), kind: None, note: None, dry_run: false }
 }
 
 /// A plain request for a restore of the newest backup.
-pub fn restore_request(target: &str, destination: Destination) -> RestoreRequest {
+pub(crate) fn restore_request(target: &str, destination: Destination) -> RestoreRequest {
     RestoreRequest {
         target: TargetName::new(target).expect("name"),
         backup: None,
@@ -148,7 +146,7 @@ pub fn restore_request(target: &str, destination: Destination) -> RestoreRequest
 }
 
 /// Every file below a directory.
-pub fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         match entry.file_type().expect("type").is_dir() {
             true => walk(&entry.path(), found),
@@ -158,7 +156,7 @@ pub fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Names and contents of a tree, for comparing two.
-pub fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     walk(directory, &mut files);
     files.sort();

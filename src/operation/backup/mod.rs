@@ -19,8 +19,8 @@ use crate::base::{Code, Error, Result, bytes};
 use crate::driver::{Census, FullReport, Source};
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Lane, Target};
-use crate::operation::records;
 use crate::operation::request::BackupRequest;
+use crate::operation::{records, unfinished};
 use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
 use preparation::Prepared;
 use std::time::Duration;
@@ -53,11 +53,14 @@ pub fn run(context: &Context, request: &BackupRequest, task: &Task) -> Result<Ba
     let shape = Shape::of(target, &context.environment, &id)?;
     let outcome = take(context, target, &shape, &branches, &source, task)
         .and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
-    if outcome.is_err() {
-        preparation::sweep_unfinished(context, target, &branches, &lane, &task.shielded());
+    let failures: Vec<Error> = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
+    if outcome.is_ok() && failures.is_empty() {
+        unfinished::complete(context, &id)?;
+    } else {
+        drop(branches);
+        unfinished::settle(context, target, &lane, &task.shielded());
     }
     let (signed, complete) = outcome?;
-    let failures = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
     report(failures, signed, complete)
 }
 

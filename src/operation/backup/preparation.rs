@@ -10,7 +10,7 @@ use crate::driver::Source;
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Target};
 use crate::operation::preflight::{self, Need};
-use crate::operation::{debris, records};
+use crate::operation::{records, unfinished};
 use crate::repository::catalog::Repository;
 
 /// A backup that may begin.
@@ -55,8 +55,9 @@ pub(super) fn prepare(
         let none = || Error::new(Code::ConfigInvalid, format!("no repository is configured for {}", target.name));
         return Err(left_out.into_iter().next().unwrap_or_else(none));
     }
-    sweep_unfinished(context, target, &branches, lane, task);
+    unfinished::settle(context, target, lane, task);
     let id = free_id(context, target, kind, &branches)?;
+    unfinished::begin(context, &id)?;
     Ok(Prepared { branches, left_out, id })
 }
 
@@ -79,18 +80,6 @@ fn admit(context: &Context, target: &Target, source: &Source, repository: Reposi
         preflight::judge(&repository.store().location(), space, need)?;
     }
     Ok(repository)
-}
-
-/// Removes what earlier runs left in the repositories that take part.
-pub(super) fn sweep_unfinished(context: &Context, target: &Target, branches: &[Branch], lane: &FileLock, task: &Task) {
-    for branch in branches {
-        let name = branch.repository.name();
-        match debris::remove(context, target, &branch.repository, lane) {
-            Ok(0) => {}
-            Ok(count) => task.info(format!("{name}: removed {count} objects of backups that never finished")),
-            Err(error) => task.warn(format!("{name}: leftovers could not be removed: {error}")),
-        }
-    }
 }
 
 /// The current second, or the next one that no backup of this target has.

@@ -4,6 +4,7 @@
 //! not come up healthy on the new data, the exchange is undone and the old data is in service again.
 
 use super::choose::Chosen;
+use super::staging::AREA_PREFIX;
 use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
 use crate::base::atomic_file;
 use crate::base::process::{LocalLauncher, OsUser, Tool, run as run_tool};
@@ -19,9 +20,6 @@ use crate::operation::records;
 use crate::operation::request::RestoreRequest;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Directories of ours beside live data start with this.
-const AREA_PREFIX: &str = ".neo4j-backup-";
 
 /// Restores over the data in service.
 pub(super) fn run(
@@ -65,7 +63,6 @@ pub(super) fn run(
     report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
     exchange(context, target, &plan, chosen, report, running, task)?;
     claimed.clear();
-    let _ = std::fs::remove_dir(&area);
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     let _lease = context.reading(&target.name, false)?;
     task.phase("choosing", 0);
     let chosen = choose::choose(context, target, request.backup.as_deref(), task)?;
-    let name = restore_name(context, target);
+    let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);
     let outcome = match &request.destination {
@@ -56,13 +56,17 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     Ok(report)
 }
 
-/// `TARGET-STAMP`; the stamp is moved on while something of that name is still on record.
-fn restore_name(context: &Context, target: &Target) -> String {
+/// `TARGET-STAMP`; the stamp is moved on while something of that name is on record, in the ledger or as staging.
+fn restore_name(context: &Context, target: &Target) -> Result<String> {
+    let taken: Vec<String> = records::restores(context)?.into_iter().map(|restore| restore.restore).collect();
     let mut stamp = Stamp::new(context.clock.now());
-    while staging::is_recorded(context, &format!("{}-{stamp}", target.name)) {
+    loop {
+        let name = format!("{}-{stamp}", target.name);
+        if !taken.contains(&name) && !staging::is_recorded(context, &name) {
+            return Ok(name);
+        }
         stamp = stamp.next();
     }
-    format!("{}-{stamp}", target.name)
 }
 
 fn blank_report(name: &str, chosen: &Chosen, request: &RestoreRequest) -> RestoreReport {

@@ -10,6 +10,9 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Areas of ours beside data in service start with this; below are `new` and `set-aside`.
+pub(super) const AREA_PREFIX: &str = ".neo4j-backup-";
+
 /// What is on record for one restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
@@ -42,7 +45,10 @@ pub(super) fn claim(context: &Context, restore: &str, directory: &Path) -> Resul
     let text = serde_json::to_vec(&record).unwrap_or_default();
     atomic_file::write(&path, &text, 0o600)?;
     let claim = Claim { record, path, settled: false };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    // The database's own account must be able to pass through to the directory that becomes its own.
+    let parents =
+        directory.parent().map_or(Ok(()), |parent| fs::DirBuilder::new().recursive(true).mode(0o711).create(parent));
+    let made = parents.and_then(|()| fs::DirBuilder::new().recursive(true).mode(0o700).create(directory));
     made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)))
         .map_err(|cause| Error::io("making", directory, cause))?;
     atomic_file::sync_parent(directory)?;
@@ -71,11 +77,15 @@ impl Drop for Claim {
 
 fn clear(record: &Record) -> Result<()> {
     let fail = |cause| Error::io("clearing", &record.directory, cause);
-    if !record.directory.exists() {
+    if record.made {
+        if record.directory.exists() {
+            fs::remove_dir_all(&record.directory).map_err(fail)?;
+        }
+        remove_empty_area(&record.directory);
         return Ok(());
     }
-    if record.made {
-        return fs::remove_dir_all(&record.directory).map_err(fail);
+    if !record.directory.exists() {
+        return Ok(());
     }
     for entry in fs::read_dir(&record.directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;
@@ -83,6 +93,23 @@ fn clear(record: &Record) -> Result<()> {
         if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }.map_err(fail)?;
     }
     Ok(())
+}
+
+/// Removes the area around a staging directory, unless data was set aside in it: only empty directories can go.
+fn remove_empty_area(directory: &Path) {
+    let is_area = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AREA_PREFIX));
+    if let Some(area) = directory.ancestors().find(is_area) {
+        remove_empty(area);
+    }
+}
+
+fn remove_empty(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(directory);
 }
 
 /// Clears every directory on record: what killed restores left. Returns a line for each.
