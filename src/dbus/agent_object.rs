@@ -1,4 +1,4 @@
-//! The manager's interface: starts jobs, answers questions.
+//! The agent's own object and its interface `Manager`: starts jobs, answers questions.
 
 use super::authority::{Action, Authority};
 use super::errors::BusError;
@@ -18,18 +18,18 @@ use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
 /// Questions that are answered at once; more wait. Each takes a thread while the ledger or a repository is read.
 pub const QUERIES_AT_ONCE: usize = 8;
 
-/// The manager on the bus.
-pub struct Manager {
+/// The agent on the bus.
+pub struct AgentObject {
     registry: Arc<Registry>,
     exporter: Arc<Exporter>,
     authority: Arc<dyn Authority>,
     queries: Semaphore,
 }
 
-impl Manager {
-    /// The manager of `registry`'s jobs.
+impl AgentObject {
+    /// The object that starts `registry`'s jobs.
     pub fn new(registry: Arc<Registry>, exporter: Arc<Exporter>, authority: Arc<dyn Authority>) -> Self {
-        Manager { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
+        AgentObject { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
     }
 
     async fn start(
@@ -70,7 +70,7 @@ fn lost(cause: tokio::task::JoinError) -> Error {
 }
 
 #[interface(name = "org.neo4jbackup.Agent1.Manager", introspection_docs = false)]
-impl Manager {
+impl AgentObject {
     /// Takes a backup. Options: `type` (s), `note` (s), `dry_run` (b).
     #[zbus(out_args("job"))]
     async fn backup(
