@@ -240,7 +240,7 @@ mod tests {
     fn another_key_is_told_from_a_forgery() {
         let (old, new) = (key("correct horse battery staple"), key("another passphrase, long enough"));
         let sealed = seal(&document(), &old).expect("seal");
-        let error = open::<Document>(&sealed, &Keyring::new(new.clone(), vec![]), "x").err().expect("error");
+        let error = open::<Document>(&sealed, &Keyring::new(new.clone(), vec![]), "x").expect_err("an error");
         assert_eq!(error.code(), Code::WrongKey);
         assert!(open::<Document>(&sealed, &Keyring::new(new, vec![old]), "x").is_ok());
     }

@@ -6,29 +6,27 @@
 //! implementation asks that. Each program gets a process group of its own, is followed by a watchdog (cancelled job,
 //! no output for too long), and is killed with its whole group when the value is dropped.
 
-use super::clock::{Stopwatch, wait_until};
+mod watchdog;
+
+use self::watchdog::{Watch, last_lines};
+use super::clock::wait_until;
 use super::task::{Cancel, Task};
 use super::{Code, Error, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Lines of standard error that are kept for the message.
-const STDERR_LINES_KEPT: usize = 40;
 /// Most bytes of standard output that [`run`] keeps.
 const STDOUT_KEPT: u64 = 4 << 20;
-/// How often the watchdog looks.
-const WATCHDOG_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a program has to end after SIGTERM before SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(10);
 /// What of our own environment a program sees.
@@ -278,51 +276,6 @@ fn start_time(pid: i32) -> Option<String> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Shared between a program's owner, its reader and its watchdog.
-struct Watch {
-    pid: Pid,
-    ended: Mutex<bool>,
-    wake: Condvar,
-    since: Stopwatch,
-    /// Milliseconds on `since` when somebody began to wait for the program; `u64::MAX` = nobody waits.
-    waiting_from: AtomicU64,
-    timed_out: AtomicBool,
-}
-
-impl Watch {
-    fn wait_begins(&self) {
-        self.waiting_from.store(self.since.elapsed().as_millis() as u64, Ordering::SeqCst);
-    }
-
-    fn wait_ends(&self) {
-        self.waiting_from.store(u64::MAX, Ordering::SeqCst);
-    }
-
-    fn kill(&self) {
-        let ended = self.ended.lock().unwrap_or_else(|p| p.into_inner());
-        // After the child was reaped its number may be someone else's.
-        if !*ended {
-            let _ = killpg(self.pid, Signal::SIGKILL);
-        }
-    }
-
-    fn guard(&self, cancel: &Cancel, idle_timeout: Duration) {
-        let mut ended = self.ended.lock().unwrap_or_else(|p| p.into_inner());
-        while !*ended {
-            let from = self.waiting_from.load(Ordering::SeqCst);
-            let now = self.since.elapsed().as_millis() as u64;
-            let idle = from != u64::MAX && now.saturating_sub(from) > idle_timeout.as_millis() as u64;
-            if idle {
-                self.timed_out.store(true, Ordering::SeqCst);
-            }
-            if idle || cancel.is_cancelled() {
-                let _ = killpg(self.pid, Signal::SIGKILL);
-            }
-            ended = self.wake.wait_timeout(ended, WATCHDOG_INTERVAL).unwrap_or_else(|p| p.into_inner()).0;
-        }
-    }
-}
-
 /// A started program. Dropping it kills its whole group.
 pub struct Running {
     child: Child,
@@ -350,14 +303,7 @@ pub struct Finished {
 
 impl Running {
     fn new(mut child: Child, tool: &Tool, cancel: Cancel, record: Option<PathBuf>) -> Self {
-        let watch = Arc::new(Watch {
-            pid: Pid::from_raw(child.id() as i32),
-            ended: Mutex::new(false),
-            wake: Condvar::new(),
-            since: Stopwatch::start(),
-            waiting_from: AtomicU64::new(u64::MAX),
-            timed_out: AtomicBool::new(false),
-        });
+        let watch = Arc::new(Watch::of(Pid::from_raw(child.id() as i32)));
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || last_lines(pipe)));
         let watchdog = {
             let (watch, cancel, idle_timeout) = (watch.clone(), cancel.clone(), tool.idle_timeout);
@@ -508,28 +454,9 @@ fn said(stderr: &str) -> String {
     }
 }
 
-fn last_lines(pipe: impl Read) -> String {
-    let mut kept: VecDeque<String> = VecDeque::new();
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        // A program that never ends its line must not fill our memory.
-        match reader.by_ref().take(8192).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {
-                if kept.len() == STDERR_LINES_KEPT {
-                    kept.pop_front();
-                }
-                kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
-            }
-        }
-    }
-    kept.into_iter().collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::clock::Stopwatch;
     use super::*;
 
     fn shell(script: &str) -> Tool {
@@ -541,7 +468,7 @@ mod tests {
         let task = Task::unobserved();
         let done = run(&LocalLauncher::default(), &shell("echo out; echo err >&2; exit 3"), &task).expect("run");
         assert_eq!((done.success, done.text().as_str(), done.stderr.as_str()), (false, "out", "err"));
-        let error = done.expect_success(Code::Neo4jAdminFailed, "dumping").err().expect("error");
+        let error = done.expect_success(Code::Neo4jAdminFailed, "dumping").expect_err("an error");
         assert!(error.message().contains("err") && error.code() == Code::Neo4jAdminFailed);
     }
 
@@ -549,7 +476,7 @@ mod tests {
     fn a_silent_program_is_killed() {
         let tool = shell("sleep 60").idle_timeout(Duration::from_millis(100));
         let watch = Stopwatch::start();
-        let error = run(&LocalLauncher::default(), &tool, &Task::unobserved()).err().expect("error");
+        let error = run(&LocalLauncher::default(), &tool, &Task::unobserved()).expect_err("an error");
         assert_eq!(error.code(), Code::ToolTimeout);
         assert!(watch.elapsed() < Duration::from_secs(30));
     }
@@ -567,7 +494,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let error =
-            run(&LocalLauncher::default(), &Tool::new("/no/such/tool"), &Task::unobserved()).err().expect("error");
+            run(&LocalLauncher::default(), &Tool::new("/no/such/tool"), &Task::unobserved()).expect_err("an error");
         assert_eq!(error.code(), Code::ToolMissing);
     }
 

@@ -74,12 +74,12 @@ pub const KEYS: &[Key] = &[
     Key::new("schedule.incremental", Kind::Calendar, Value("\"*:0/15\""), "incremental backups").later(),
     Key::new("schedule.at_start", Kind::Flag, Value("false"), "also one as soon as the agent has started").later(),
     // What is kept
-    Key::new("retention.daily", FEW, Value("7"), "the newest of so many days").later(),
-    Key::new("retention.weekly", FEW, Value("4"), "the newest of so many weeks").later(),
-    Key::new("retention.monthly", FEW, Value("3"), "the newest of so many months").later(),
-    Key::new("retention.days", Kind::Integer { min: 1, max: 36_500 }, Unset("only the three above count"), "everything younger than so many days, too").example("30").later(),
+    Key::new("retention.daily", FEW, Value("7"), "the newest of so many days"),
+    Key::new("retention.weekly", FEW, Value("4"), "the newest of so many weeks"),
+    Key::new("retention.monthly", FEW, Value("3"), "the newest of so many months"),
+    Key::new("retention.days", Kind::Integer { min: 1, max: 36_500 }, Unset("only the three above count"), "everything younger than so many days, too").example("30"),
     Key::new("retention.point_in_time", SPAN, Value("\"14d\""), "how far back every second is kept").later(),
-    Key::new("retention.minimum_verified", Kind::Integer { min: 1, max: 1_000 }, Value("2"), "never fewer verified bases than this").later(),
+    Key::new("retention.minimum_verified", Kind::Integer { min: 1, max: 1_000 }, Value("2"), "never fewer verified bases than this"),
     Key::new("retention.trash", SPAN, Value("\"3d\""), "how long a deleted backup can be undeleted").later(),
     // Bounds and promises
     Key::new("preflight.minimum_free_percent", Kind::Integer { min: 0, max: 99 }, Value("20"), "free space of each filesystem the job writes to"),

@@ -1,9 +1,9 @@
 //! One object per job: exported before anyone hears of it, kept up to date while it runs, and left for a while after
 //! its end, so that whoever asked can read the answer.
 
-use super::agent_object::AgentObject;
 use super::authority::Authority;
 use super::job_object::JobObject;
+use super::manager_object::Manager;
 use super::{JOB_INTERFACE, MANAGER_PATH, job_path};
 use crate::agent::jobs::{JOBS_ENDED_KEPT, Registry};
 use crate::agent::observed::{Event, Following, Job, Outcome, Snapshot};
@@ -49,7 +49,7 @@ impl Exporter {
         let object = JobObject { job: job.clone(), registry: self.registry.clone(), authority: self.authority.clone() };
         connection.object_server().at(&path, object).await?;
         let manager = SignalEmitter::new(connection, MANAGER_PATH)?;
-        AgentObject::job_new(&manager, job.id.0, (*path).clone()).await?;
+        Manager::job_new(&manager, job.id.0, (*path).clone()).await?;
         self.announce_count(connection).await;
         let (exporter, connection, of) = (self.clone(), connection.clone(), path.clone());
         let mut followers = self.followers.lock().await;
@@ -108,7 +108,7 @@ impl Exporter {
         }
         self.changes(job, &emitter, &mut sent, &last).await?;
         let manager = SignalEmitter::new(connection, MANAGER_PATH)?;
-        AgentObject::job_removed(&manager, job.id.0, (**path).clone(), last.state.as_str()).await?;
+        Manager::job_removed(&manager, job.id.0, (**path).clone(), last.state.as_str()).await?;
         self.announce_count(connection).await;
         self.retire(connection, path.clone()).await
     }
@@ -167,7 +167,7 @@ impl Exporter {
 
     async fn announce_count(&self, connection: &Connection) {
         let server = connection.object_server();
-        let Ok(manager) = server.interface::<_, AgentObject>(MANAGER_PATH).await else { return };
+        let Ok(manager) = server.interface::<_, Manager>(MANAGER_PATH).await else { return };
         let (object, emitter) = (manager.get().await, manager.signal_emitter());
         for announced in [object.job_count_changed(emitter).await, object.state_changed(emitter).await] {
             if let Err(cause) = announced {

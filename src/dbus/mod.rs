@@ -5,17 +5,17 @@
 //! - [`options`]: `a{sv}` options, and the requests that method calls stand for
 //! - [`errors`]: registered errors as D-Bus errors, and back
 //! - [`authority`]: who may do what
-//! - [`agent_object`], [`job_object`]: the two interfaces
+//! - [`manager_object`], [`job_object`]: the two interfaces
 //! - [`exporter`]: one object per job, its signals, and how long it stays
 //! - [`service`]: the agent's life on the bus
 //! - [`proxy`]: the client's side
 
 pub mod address;
-pub mod agent_object;
 pub mod authority;
 pub mod errors;
 pub mod exporter;
 pub mod job_object;
+pub mod manager_object;
 pub mod options;
 pub mod proxy;
 pub mod service;

@@ -1,9 +1,9 @@
 //! The agent's life on the bus: appear, serve, and leave in good order.
 
 use super::address::BusAddress;
-use super::agent_object::AgentObject;
 use super::authority::{Authority, Caller};
 use super::exporter::Exporter;
+use super::manager_object::Manager;
 use super::{BUS_NAME, MANAGER_PATH};
 use crate::agent::jobs::Registry;
 use crate::agent::observed::Job;
@@ -42,7 +42,7 @@ impl Service {
             )),
         };
         let exporter = Exporter::new(registry.clone(), authority.clone());
-        let manager = AgentObject::new(registry.clone(), exporter.clone(), authority);
+        let manager = Manager::new(registry.clone(), exporter.clone(), authority);
         // Exported by the builder, which waits until calls are listened for; done later, the first ones can be lost.
         let connection = address.builder().serve_at(MANAGER_PATH, manager).build().await.map_err(failed)?;
         let flags = fdo::RequestNameFlags::DO_NOT_QUEUE;

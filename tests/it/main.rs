@@ -7,6 +7,8 @@ mod damage;
 mod kill;
 mod neo4j;
 mod postgres;
+mod refusals;
+mod roundtrip;
 mod servers;
 mod service;
 mod site;

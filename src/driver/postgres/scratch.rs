@@ -106,22 +106,33 @@ impl ScratchServer {
                 let text = format!("the scratch server gave up: {}", words.unwrap_or_default());
                 return Err(Error::new(Code::RestoreHealthFailed, text));
             }
-            for role in roles {
-                let address = Address { user: role.clone(), ..self.address.clone() };
-                let asked = address.clone();
-                let hello = move || asked.connect_any(CATALOG_TIMEOUT).map(|_| ());
-                match within(2 * CONNECT_TIMEOUT, "connecting to the scratch server", task, hello) {
-                    Ok(()) => {
-                        self.address = address;
-                        return Ok(());
-                    }
-                    Err(cause) => last = cause.message().to_owned(),
+            // It may have become ready between two roles; once it lets anybody in, a refusal is about the role.
+            match self.admitted(roles, task).and_then(|_| self.admitted(roles, task)) {
+                Ok(address) => {
+                    self.address = address;
+                    return Ok(());
                 }
+                Err(cause) => last = cause.message().to_owned(),
             }
             std::thread::sleep(POLL_INTERVAL);
         }
         let text = format!("the scratch server was not ready within {} s: {last}", RECOVERY_TIMEOUT.as_secs());
         Err(Error::new(Code::RestoreHealthFailed, text))
+    }
+
+    /// The server's address as the first of these roles that it lets in.
+    fn admitted(&self, roles: &[String], task: &Task) -> Result<Address> {
+        let mut last = Error::new(Code::PostgresUnreachable, "there is no role to connect as");
+        for role in roles {
+            let address = Address { user: role.clone(), ..self.address.clone() };
+            let asked = address.clone();
+            let hello = move || asked.connect_any(CATALOG_TIMEOUT).map(|_| ());
+            match within(2 * CONNECT_TIMEOUT, "connecting to the scratch server", task, hello) {
+                Ok(()) => return Ok(address),
+                Err(cause) => last = cause,
+            }
+        }
+        Err(last)
     }
 
     /// Stops it cleanly (a fast shutdown with its checkpoint).

@@ -1,4 +1,4 @@
-//! The agent's own object and its interface `Manager`: starts jobs, answers questions.
+//! The agent's own object, with the manager's interface: starts jobs, answers questions.
 
 use super::authority::{Action, Authority};
 use super::errors::BusError;
@@ -18,18 +18,18 @@ use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
 /// Questions that are answered at once; more wait. Each takes a thread while the ledger or a repository is read.
 pub const QUERIES_AT_ONCE: usize = 8;
 
-/// The agent on the bus.
-pub struct AgentObject {
+/// The manager on the bus.
+pub struct Manager {
     registry: Arc<Registry>,
     exporter: Arc<Exporter>,
     authority: Arc<dyn Authority>,
     queries: Semaphore,
 }
 
-impl AgentObject {
+impl Manager {
     /// The object that starts `registry`'s jobs.
     pub fn new(registry: Arc<Registry>, exporter: Arc<Exporter>, authority: Arc<dyn Authority>) -> Self {
-        AgentObject { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
+        Manager { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
     }
 
     async fn start(
@@ -70,7 +70,7 @@ fn lost(cause: tokio::task::JoinError) -> Error {
 }
 
 #[interface(name = "org.neo4jbackup.Agent1.Manager", introspection_docs = false)]
-impl AgentObject {
+impl Manager {
     /// Takes a backup. Options: `type` (s), `note` (s), `dry_run` (b).
     #[zbus(out_args("job"))]
     async fn backup(
