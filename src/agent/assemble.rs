@@ -28,6 +28,7 @@ use crate::operation::recover;
 use crate::pipeline::{Compression, ReadPolicy};
 use crate::repository::local::LocalStore;
 use crate::repository::store::Store;
+use crate::telemetry::record::{Occasion, Record};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -284,7 +285,7 @@ fn postgres_settings(settings: &PostgresSettings) -> PostgresDriverSettings {
 pub fn workshop(config: &Path, role: Role) -> Result<Arc<dyn Workshop>> {
     let context = assemble(config, role)?;
     for line in recover(&context, role, &Task::new(Arc::new(Journal), Cancel::default()))? {
-        tracing::warn!("{line}");
+        Record::new(Occasion::AgentRecovered, &line).emit();
     }
     Ok(context)
 }

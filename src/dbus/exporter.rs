@@ -25,9 +25,8 @@ pub const CHANGES_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest answer that is sent to everybody who listens, in bytes; a longer one is there to be read.
 pub const ANSWER_BROADCAST_MAX: usize = 64 * 1024;
 
-/// Exports jobs on a connection.
+/// Exports jobs on the connection that asked for them.
 pub struct Exporter {
-    connection: Connection,
     registry: Arc<Registry>,
     authority: Arc<dyn Authority>,
     /// Paths of ended jobs, oldest first.
@@ -38,25 +37,25 @@ pub struct Exporter {
 
 impl Exporter {
     /// An exporter of `registry`'s jobs.
-    pub fn new(connection: Connection, registry: Arc<Registry>, authority: Arc<dyn Authority>) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, authority: Arc<dyn Authority>) -> Arc<Self> {
         let (ended, followers) = (Mutex::new(VecDeque::new()), Mutex::new(JoinSet::new()));
-        Arc::new(Exporter { connection, registry, authority, ended, followers })
+        Arc::new(Exporter { registry, authority, ended, followers })
     }
 
     /// Exports a job that was just started, announces it, and looks after its object from now on.
-    pub async fn export(self: &Arc<Self>, job: Arc<Job>) -> zbus::Result<OwnedObjectPath> {
+    pub async fn export(self: &Arc<Self>, connection: &Connection, job: Arc<Job>) -> zbus::Result<OwnedObjectPath> {
         let path = OwnedObjectPath::try_from(job_path(job.id))?;
         let following = job.follow();
         let object = JobObject { job: job.clone(), registry: self.registry.clone(), authority: self.authority.clone() };
-        self.connection.object_server().at(&path, object).await?;
-        let manager = SignalEmitter::new(&self.connection, MANAGER_PATH)?;
+        connection.object_server().at(&path, object).await?;
+        let manager = SignalEmitter::new(connection, MANAGER_PATH)?;
         Manager::job_new(&manager, job.id.0, (*path).clone()).await?;
-        self.announce_count().await;
-        let (exporter, of) = (self.clone(), path.clone());
+        self.announce_count(connection).await;
+        let (exporter, connection, of) = (self.clone(), connection.clone(), path.clone());
         let mut followers = self.followers.lock().await;
         while followers.try_join_next().is_some() {}
         followers.spawn(async move {
-            if let Err(cause) = exporter.look_after(&job, &of, following).await {
+            if let Err(cause) = exporter.look_after(&connection, &job, &of, following).await {
                 tracing::warn!("job {} could not be announced on the bus: {cause}", job.id);
             }
         });
@@ -69,9 +68,15 @@ impl Exporter {
         while followers.join_next().await.is_some() {}
     }
 
-    async fn look_after(&self, job: &Arc<Job>, path: &OwnedObjectPath, following: Following) -> zbus::Result<()> {
+    async fn look_after(
+        &self,
+        connection: &Connection,
+        job: &Arc<Job>,
+        path: &OwnedObjectPath,
+        following: Following,
+    ) -> zbus::Result<()> {
         let Following { past, mut events, mut snapshot } = following;
-        let emitter = SignalEmitter::new(&self.connection, path)?;
+        let emitter = SignalEmitter::new(connection, path)?;
         for event in past {
             self.say(&emitter, &event).await?;
         }
@@ -102,10 +107,10 @@ impl Exporter {
             self.say(&emitter, &event).await?;
         }
         self.changes(job, &emitter, &mut sent, &last).await?;
-        let manager = SignalEmitter::new(&self.connection, MANAGER_PATH)?;
+        let manager = SignalEmitter::new(connection, MANAGER_PATH)?;
         Manager::job_removed(&manager, job.id.0, (**path).clone(), last.state.as_str()).await?;
-        self.announce_count().await;
-        self.retire(path.clone()).await
+        self.announce_count(connection).await;
+        self.retire(connection, path.clone()).await
     }
 
     async fn say(&self, emitter: &SignalEmitter<'_>, event: &Event) -> zbus::Result<()> {
@@ -160,8 +165,8 @@ impl Exporter {
         Ok(())
     }
 
-    async fn announce_count(&self) {
-        let server = self.connection.object_server();
+    async fn announce_count(&self, connection: &Connection) {
+        let server = connection.object_server();
         let Ok(manager) = server.interface::<_, Manager>(MANAGER_PATH).await else { return };
         let (object, emitter) = (manager.get().await, manager.signal_emitter());
         for announced in [object.job_count_changed(emitter).await, object.state_changed(emitter).await] {
@@ -171,12 +176,12 @@ impl Exporter {
         }
     }
 
-    async fn retire(&self, path: OwnedObjectPath) -> zbus::Result<()> {
+    async fn retire(&self, connection: &Connection, path: OwnedObjectPath) -> zbus::Result<()> {
         let mut ended = self.ended.lock().await;
         ended.push_back(path);
         while ended.len() > JOBS_ENDED_KEPT {
             if let Some(oldest) = ended.pop_front() {
-                self.connection.object_server().remove::<JobObject, _>(&oldest).await?;
+                connection.object_server().remove::<JobObject, _>(&oldest).await?;
             }
         }
         Ok(())

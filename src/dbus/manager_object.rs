@@ -1,4 +1,4 @@
-//! The manager's interface: starts jobs, answers questions.
+//! The agent's own object, with the manager's interface: starts jobs, answers questions.
 
 use super::authority::{Action, Authority};
 use super::errors::BusError;
@@ -27,7 +27,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// The manager of `registry`'s jobs.
+    /// The object that starts `registry`'s jobs.
     pub fn new(registry: Arc<Registry>, exporter: Arc<Exporter>, authority: Arc<dyn Authority>) -> Self {
         Manager { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
     }
@@ -45,7 +45,7 @@ impl Manager {
         let (registry, actor) = (self.registry.clone(), caller.actor());
         let started = tokio::task::spawn_blocking(move || registry.start(request, &actor)).await;
         let job = started.map_err(lost)??;
-        self.exporter.export(job).await.map_err(|cause| {
+        self.exporter.export(call.0, job).await.map_err(|cause| {
             BusError::from(Error::new(Code::Internal, format!("the job runs, but could not be announced: {cause}")))
         })
     }

@@ -41,10 +41,10 @@ impl Service {
                 "check that the bus runs and that its policy lets this user own {BUS_NAME} (dbus/{BUS_NAME}.conf)"
             )),
         };
-        let connection = address.builder().build().await.map_err(failed)?;
-        let exporter = Exporter::new(connection.clone(), registry.clone(), authority.clone());
+        let exporter = Exporter::new(registry.clone(), authority.clone());
         let manager = Manager::new(registry.clone(), exporter.clone(), authority);
-        connection.object_server().at(MANAGER_PATH, manager).await.map_err(failed)?;
+        // Exported by the builder, which waits until calls are listened for; done later, the first ones can be lost.
+        let connection = address.builder().serve_at(MANAGER_PATH, manager).build().await.map_err(failed)?;
         let flags = fdo::RequestNameFlags::DO_NOT_QUEUE;
         connection.request_name_with_flags(BUS_NAME, flags).await.map_err(failed)?;
         Ok(Service { connection, registry, exporter })

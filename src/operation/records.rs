@@ -13,6 +13,7 @@ use crate::operation::answer::{
 };
 use crate::operation::context::{Context, Target};
 use crate::repository::catalog::Repository;
+use crate::telemetry::record::{Occasion, Record};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -364,6 +365,13 @@ pub(crate) fn interrupt_jobs(context: &Context) -> Result<Vec<JobRecord>> {
     let orphans = context.ledger.interrupt_orphans(&is_alive)?;
     for job in &orphans {
         let text = format!("job {} ({}) was interrupted: the agent ended under it", job.id, job.verb);
+        Record {
+            target: job.target.as_ref().map(TargetName::as_str),
+            job: Some(job.id.0),
+            error_code: Some(Code::Interrupted.name()),
+            ..Record::new(Occasion::JobInterrupted, &text)
+        }
+        .emit();
         event(
             context,
             Happening {

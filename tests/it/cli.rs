@@ -339,7 +339,9 @@ fn another_user_may_look_and_not_touch() {
     let directory = tempfile::tempdir().expect("tempdir");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let program = directory.path().join("neo4j-backupctl");
-    std::fs::copy(CLIENT, &program).expect("copy");
+    // By a program of its own: a descriptor open for writing here would be inherited by another test's child for a
+    // moment, and a program that is open for writing cannot be run.
+    assert!(Command::new("cp").args([CLIENT.as_ref(), program.as_os_str()]).status().expect("cp").success());
     let as_nobody = |words: &[&str]| {
         let mut command = Command::new(&program);
         command.args(["--bus", agent.bus.address()]).args(words).uid(NOBODY).gid(NOBODY).current_dir("/");
