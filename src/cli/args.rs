@@ -2,6 +2,7 @@
 
 use super::later::LaterRestore;
 use crate::base::ids::{JobId, TargetName};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -113,6 +114,7 @@ pub enum Command {
     /// Show everything about one backup
     Show {
         /// Id, unique prefix of one, or `latest`
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         backup: String,
     },
     /// Show what happened: ended jobs and events
@@ -153,6 +155,7 @@ pub enum Command {
     /// Delete one backup
     Delete {
         /// Id or unique prefix of one
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         backup: String,
         /// Only say what would be deleted
         #[arg(long)]
@@ -227,6 +230,7 @@ pub struct Restore {
     #[arg(required_unless_present = "group", value_parser = target_name)]
     pub target: Option<TargetName>,
     /// Id, unique prefix of one, or `latest`, which is also the default
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub backup: Option<String>,
     /// Restore into this new or empty directory
     #[arg(long, value_name = "DIR", conflicts_with = "in_place")]
@@ -252,7 +256,7 @@ pub struct Restore {
 #[derive(Args, Debug)]
 pub struct Verify {
     /// Id, unique prefix of one, or `latest`
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), required_unless_present = "all", conflicts_with = "all")]
     pub backup: Option<String>,
     /// Every backup
     #[arg(long)]

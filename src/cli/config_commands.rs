@@ -3,7 +3,7 @@
 use super::args::Config;
 use super::exit;
 use super::output::{Output, print, say};
-use crate::base::{Code, Result};
+use crate::base::{Code, Error, Result};
 use crate::config::{self, Loaded, Sources};
 use serde_json::json;
 use std::path::Path;
@@ -18,7 +18,10 @@ pub fn run(command: &Config, file: &Path, output: &Output) -> Result<u8> {
         Config::Show { origin } => {
             let loaded = config::load(&Sources::of_file(file))?;
             loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-            print(&loaded.show(*origin))?;
+            let text = loaded.show(*origin);
+            let value: serde_json::Value = toml::from_str(&text)
+                .map_err(|cause| Error::new(Code::Internal, format!("reading back what is shown: {cause}")))?;
+            output.print(&value, || text)?;
             Ok(exit::DONE)
         }
         Config::Check => check(&config::load(&Sources::of_file(file))?, file, output),

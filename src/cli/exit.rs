@@ -50,7 +50,7 @@ pub fn fail(error: &Error, json: Option<JsonMode>) -> u8 {
         // Whoever reads JSON reads standard output; if that is gone, there is nobody.
         let _ = print(&text.unwrap_or_default());
     } else {
-        say(&format!("error: {}", error.message()));
+        say(&format!("error: {}: {}", error.code().name(), error.message()));
         say(&format!("hint: {}", error.hint()));
     }
     error.code().exit()

@@ -64,29 +64,18 @@ impl Ledger {
         })
     }
 
-    /// Marks jobs that have not ended, but whose process has, as interrupted; returns them.
-    pub fn interrupt_orphans(&self, is_alive: &dyn Fn(u32) -> bool) -> Result<Vec<JobEntry>> {
+    /// Marks every job that has not ended as interrupted; returns them.
+    pub fn interrupt_running(&self) -> Result<Vec<JobEntry>> {
         let now = self.now();
         self.transact(|transaction| {
-            let mut statement = transaction.prepare(
-                "SELECT id, verb, target, state, started_at, ended_at, error_code, message, pid
-                                     FROM jobs WHERE ended_at IS NULL ORDER BY id",
+            let mut statement = transaction.prepare(&format!("{COLUMNS} WHERE ended_at IS NULL ORDER BY id"))?;
+            let running = statement.query_map([], entry)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            transaction.execute(
+                "UPDATE jobs SET state = 'interrupted', ended_at = ?1, error_code = 'INTERRUPTED',
+                        message = 'the agent ended in the middle of this job' WHERE ended_at IS NULL",
+                [now],
             )?;
-            let running: Vec<(JobEntry, u32)> =
-                statement.query_map([], |row| Ok((entry(row)?, row.get(8)?)))?.collect::<rusqlite::Result<_>>()?;
-            let mut orphans = Vec::new();
-            for (job, pid) in running {
-                if is_alive(pid) {
-                    continue;
-                }
-                transaction.execute(
-                    "UPDATE jobs SET state = 'interrupted', ended_at = ?2, error_code = 'INTERRUPTED',
-                            message = 'the agent ended in the middle of this job' WHERE id = ?1",
-                    params![job.id.0 as i64, now],
-                )?;
-                orphans.push(job);
-            }
-            Ok(orphans)
+            Ok(running)
         })
     }
 
@@ -142,8 +131,7 @@ mod tests {
         ledger.job_end(first, "failed", Some(("BUSY", "no"))).expect("end");
         ledger.job_end(first, "succeeded", None).expect("end again");
         assert_eq!(ledger.last_job("backup", &target).expect("last").expect("some").state, "failed");
-        assert!(ledger.interrupt_orphans(&|_| true).expect("alive").is_empty());
-        let orphans = ledger.interrupt_orphans(&|_| false).expect("dead");
+        let orphans = ledger.interrupt_running().expect("interrupt");
         assert_eq!(orphans.iter().map(|job| job.id).collect::<Vec<_>>(), [second]);
         assert!(ledger.running_jobs().expect("running").is_empty());
         assert_eq!(ledger.ended_jobs(1).expect("ended")[0].state, "interrupted");

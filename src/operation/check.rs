@@ -6,7 +6,7 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
-use crate::operation::answer::TargetFinding;
+use crate::operation::answer::{BackupState, TargetFinding};
 use crate::operation::context::{Context, Target};
 use crate::operation::{records, status};
 
@@ -76,6 +76,9 @@ fn of_error(code: &str, error: &Error) -> Finding {
 fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMut(Finding)) {
     match context.repository(target, name) {
         Ok(repository) => {
+            if let Err(error) = repository.owner(&context.environment, &target.name) {
+                add(of_error("owner", &error.context(format!("repository {name}"))));
+            }
             if let Ok(Some(space)) = repository.store().space()
                 && space.available_percent() < f64::from(target.minimum_free_percent)
             {
@@ -102,6 +105,16 @@ fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMu
 }
 
 fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
+    for row in records::rows(context, Some(&target.name))? {
+        if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
+            add(Finding {
+                code: "damaged-backup".to_owned(),
+                severity: Severity::Error,
+                text: format!("{} is {}", row.id, row.state.as_str()),
+                fix: format!("neo4j-backupctl backup {}", target.name),
+            });
+        }
+    }
     for status in status::run(context, Some(&target.name))? {
         let text = match status.age_seconds {
             None => "there is no usable backup".to_owned(),

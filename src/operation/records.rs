@@ -87,8 +87,11 @@ pub(crate) fn last_in(context: &Context, target: &Target, repository: &Repositor
         match repository.find_manifest(&context.environment, &last.id) {
             Ok(signed) if signed.bytes_sha256 == last.manifest_sha256 => return Ok(Some(chain_end(signed))),
             Ok(_) => {}
-            Err(error) if error.code() == Code::BackupNotFound => {}
-            Err(error) => return Err(error.context("reading the end of the chain")),
+            Err(error) if matches!(error.code(), Code::RepositoryIo | Code::IoFailed) => {
+                return Err(error.context("reading the end of the chain"));
+            }
+            // A manifest that was lost or damaged must not keep new backups from being taken; `verify` reports it.
+            Err(_) => {}
         }
     }
     let mut end: Option<SignedManifest> = None;
@@ -357,12 +360,10 @@ pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Opt
     Ok(last.filter(|job| job.state != JobState::Succeeded))
 }
 
-/// Marks the jobs of dead processes as interrupted; returns them.
+/// Marks every job that has not ended as interrupted; returns them. Only for whoever holds the state directory alone:
+/// no other agent can be alive then, whatever a number in the process table looks like.
 pub(crate) fn interrupt_jobs(context: &Context) -> Result<Vec<JobRecord>> {
-    let own = std::process::id();
-    // A number alone may be somebody else's by now; only another agent of ours counts as alive.
-    let is_alive = |pid: u32| pid != own && is_agent(pid);
-    let orphans = context.ledger.interrupt_orphans(&is_alive)?;
+    let orphans = context.ledger.interrupt_running()?;
     for job in &orphans {
         let text = format!("job {} ({}) was interrupted: the agent ended under it", job.id, job.verb);
         Record {
@@ -385,11 +386,6 @@ pub(crate) fn interrupt_jobs(context: &Context) -> Result<Vec<JobRecord>> {
         )?;
     }
     Ok(orphans.into_iter().map(job_record).collect())
-}
-
-fn is_agent(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.starts_with("neo4j-backup")
 }
 
 /// Whether the ledger's file is sound.

@@ -8,7 +8,7 @@ use crate::base::atomic_file;
 use crate::base::process::LocalLauncher;
 use crate::base::task::Task;
 use crate::operation::context::{Context, Lane};
-use crate::operation::{records, restore, unfinished};
+use crate::operation::{records, rescan, restore, unfinished};
 
 /// Recovers; returns a line for everything that was found. Called by whoever holds the state directory alone.
 pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<Vec<String>> {
@@ -32,6 +32,7 @@ pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<
     lines.extend(clear_scratch(context));
     sweep_temporaries(context, task);
     lines.extend(settle_backups(context, task));
+    lines.extend(rebuild_ledger(context, task)?);
     for job in records::interrupt_jobs(context)? {
         let target = job.target.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
         lines.push(format!("job {} ({}{target}) was interrupted: the agent ended under it", job.id, job.verb));
@@ -46,6 +47,23 @@ fn sweep_temporaries(context: &Context, task: &Task) {
     for directory in below.chain([context.state_directory.clone()]) {
         if let Err(error) = atomic_file::sweep(&directory) {
             task.warn(format!("leftovers could not be removed: {error}"));
+        }
+    }
+}
+
+/// A ledger that knows of no backup may have been lost; what the repositories hold is entered again.
+fn rebuild_ledger(context: &Context, task: &Task) -> Result<Option<String>> {
+    if !records::is_empty(context)? {
+        return Ok(None);
+    }
+    match rescan::run(context, &Task::unobserved()) {
+        Ok(report) if report.found > 0 => {
+            Ok(Some(format!("the ledger knew of no backup; {} were found in the repositories", report.found)))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => {
+            task.warn(format!("the ledger knows of no backup, and the repositories cannot be read: {error}"));
+            Ok(None)
         }
     }
 }
@@ -69,7 +87,7 @@ fn settle_backups(context: &Context, task: &Task) -> Vec<String> {
         let Ok(lane) = context.lane(&target.name, Lane::Base) else { continue };
         match unfinished::settle(context, target, &lane, task) {
             0 => {}
-            count => lines.push(format!("removed {count} objects of backups of {} that never finished", target.name)),
+            count => lines.push(format!("removed {count} unfinished objects from the repositories of {}", target.name)),
         }
     }
     lines

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// ledger knows of it.
 pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
     let mut report = RescanReport { found: 0, added: 0, missing: 0, problems: Vec::new() };
+    let (mut first_error, mut any_readable) = (None, false);
     let mut by_repository: BTreeMap<&str, Vec<&crate::operation::context::Target>> = BTreeMap::new();
     for target in context.targets.values() {
         for name in &target.repositories {
@@ -33,7 +34,12 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
                 }
                 Err(error) => {
                     readable = false;
-                    report.problems.push(problem("repository.json", &error.context(format!("repository {name}"))));
+                    let error = error.context(format!("repository {name}"));
+                    let told = problem("repository.json", &error);
+                    if !report.problems.contains(&told) {
+                        report.problems.push(told);
+                    }
+                    first_error.get_or_insert(error);
                     continue;
                 }
             };
@@ -54,6 +60,7 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
             }
         }
         report.problems.extend(unused.into_values().flatten());
+        any_readable |= readable;
         if readable {
             let (added, missing) = records::replace_repository(context, name, &found)?;
             report.found += found.len() as u64;
@@ -61,7 +68,11 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
             report.missing += missing;
         }
     }
-    Ok(report)
+    match first_error {
+        // Nothing was done at all: that is a failure, not a report.
+        Some(error) if !any_readable => Err(error),
+        _ => Ok(report),
+    }
 }
 
 fn problem(object: &str, error: &crate::base::Error) -> Problem {

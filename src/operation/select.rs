@@ -11,7 +11,7 @@ const LATEST_MAX: usize = 100_000;
 /// Resolves `wanted` among a target's backups.
 pub(crate) fn backup_of(context: &Context, target: &Target, wanted: &str) -> Result<BackupId> {
     let known = records::known(context, Some(&target.name))?;
-    resolve(&known, wanted, Some(&target.name))
+    resolve(&known, wanted, Some(&target.name), Damaged::PassOver)
 }
 
 /// Resolves `wanted` among all backups; `latest` needs a target and is refused here unless there is only one.
@@ -27,16 +27,26 @@ pub(crate) fn backup(context: &Context, wanted: &str) -> Result<BackupId> {
         )
         .with_hint("give a backup's id; `neo4j-backupctl list` shows them"));
     }
-    resolve(&known, wanted, None)
+    resolve(&known, wanted, None, Damaged::Count)
+}
+
+/// Whether `latest` means backups that are damaged or missing too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    /// A restore wants one that can be restored.
+    PassOver,
+    /// Whoever looks at backups must not have the damaged one hidden.
+    Count,
 }
 
 /// `known` is ordered newest first.
-fn resolve(known: &[KnownBackup], wanted: &str, target: Option<&TargetName>) -> Result<BackupId> {
+fn resolve(known: &[KnownBackup], wanted: &str, target: Option<&TargetName>, damaged: Damaged) -> Result<BackupId> {
     if let Some(back) = back_from_latest(wanted)? {
-        let usable = known.iter().filter(|backup| backup.usable);
+        let usable = known.iter().filter(|backup| backup.usable || damaged == Damaged::Count);
         return usable.map(|backup| backup.id.clone()).nth(back).ok_or_else(|| {
             let whose = target.map(|name| format!(" of {name}")).unwrap_or_default();
-            Error::new(Code::BackupNotFound, format!("there is no usable backup{whose} {back} before the latest"))
+            let which = if back == 0 { String::new() } else { format!(" {back} before the latest") };
+            Error::new(Code::BackupNotFound, format!("there is no usable backup{whose}{which}"))
         });
     }
     if let Ok(id) = wanted.parse::<BackupId>() {
@@ -84,17 +94,31 @@ mod tests {
             ("graph-20261119T020000Z-dump", true),
             ("graph-20261118T020000Z-dump", true),
         ]);
-        assert_eq!(resolve(&known, "latest", None).expect("latest").to_string(), "graph-20261119T020000Z-dump");
-        assert_eq!(resolve(&known, "latest~1", None).expect("latest~1").to_string(), "graph-20261118T020000Z-dump");
-        assert_eq!(resolve(&known, "latest~2", None).map_err(|e| e.code()), Err(Code::BackupNotFound));
-        assert_eq!(resolve(&known, "latest~x", None).map_err(|e| e.code()), Err(Code::Usage));
+        assert_eq!(
+            resolve(&known, "latest", None, Damaged::PassOver).expect("latest").to_string(),
+            "graph-20261119T020000Z-dump"
+        );
+        let literal = resolve(&known, "latest", None, Damaged::Count).expect("latest");
+        assert_eq!(literal.to_string(), "graph-20261120T020000Z-dump");
+        assert_eq!(
+            resolve(&known, "latest~1", None, Damaged::PassOver).expect("latest~1").to_string(),
+            "graph-20261118T020000Z-dump"
+        );
+        assert_eq!(
+            resolve(&known, "latest~2", None, Damaged::PassOver).map_err(|e| e.code()),
+            Err(Code::BackupNotFound)
+        );
+        assert_eq!(resolve(&known, "latest~x", None, Damaged::PassOver).map_err(|e| e.code()), Err(Code::Usage));
     }
 
     #[test]
     fn a_prefix_must_be_unique() {
         let known = known(&[("graph-20261120T020000Z-dump", true), ("graph-20261119T020000Z-dump", true)]);
-        assert_eq!(resolve(&known, "graph-2026", None).map_err(|e| e.code()), Err(Code::BackupAmbiguous));
-        assert_eq!(resolve(&known, "", None).map_err(|e| e.code()), Err(Code::BackupNotFound));
-        assert!(resolve(&known, "graph-20261119", None).is_ok());
+        assert_eq!(
+            resolve(&known, "graph-2026", None, Damaged::Count).map_err(|e| e.code()),
+            Err(Code::BackupAmbiguous)
+        );
+        assert_eq!(resolve(&known, "", None, Damaged::Count).map_err(|e| e.code()), Err(Code::BackupNotFound));
+        assert!(resolve(&known, "graph-20261119", None, Damaged::Count).is_ok());
     }
 }

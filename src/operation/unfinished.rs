@@ -48,7 +48,7 @@ pub(crate) fn settle(context: &Context, target: &Target, _base_lane: &FileLock, 
         match settled {
             Ok(0) => {}
             Ok(count) => {
-                task.info(format!("{name}: removed {count} objects of backups of {} that never finished", target.name));
+                task.info(format!("{name}: removed {count} unfinished objects"));
                 removed += count;
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! `verify`: is what the repository holds still what was signed? Every byte is read, authenticated, decrypted and
 //! decompressed, unless only sizes and signatures are asked for.
 
+use crate::artifact::manifest::Manifest;
 use crate::artifact::object_key::{self, ObjectKey};
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Task;
@@ -64,6 +65,12 @@ fn verify_repository(
     report: &mut VerifyReport,
     task: &Task,
 ) -> Result<()> {
+    if let Err(error) = repository.owner(&context.environment, &target.name) {
+        let key = object_key::owner(&context.environment, &target.name)?;
+        let problems = vec![problem(&key, &error)];
+        let (backup, repository) = (format!("owner of {}", target.name), repository.name().to_owned());
+        report.backups.push(VerifiedBackup { backup, repository, objects: 1, bytes: 0, problems });
+    }
     let stored = stored_keys(context, target, repository)?;
     let manifests = stored.keys().filter(|key| key.as_str().ends_with(object_key::MANIFEST_SUFFIX));
     let mut pending: BTreeSet<ObjectKey> = match wanted {
@@ -189,11 +196,25 @@ fn verify_backup(
             verified.problems.push(problem(&object.key, &error));
         }
     }
+    verified.problems.extend(strays(key, &manifest, stored));
     let state = if verified.problems.is_empty() { BackupState::Validated } else { BackupState::Corrupted };
     if !quick || state == BackupState::Corrupted {
         records::mark(context, &manifest.id, repository.name(), state)?;
     }
     Ok(verified)
+}
+
+/// Objects beside a backup's own that its manifest does not name: put there, or left by something that went wrong.
+fn strays(key: &ObjectKey, manifest: &Manifest, stored: &BTreeMap<ObjectKey, u64>) -> Vec<Problem> {
+    let stem = key.as_str().trim_end_matches("meta.json");
+    let named = |found: &ObjectKey| found == key || manifest.objects.iter().any(|object| &object.key == found);
+    let stray = stored.keys().filter(|found| found.as_str().starts_with(stem) && !named(found));
+    let told = |found: &ObjectKey| Problem {
+        object: found.to_string(),
+        code: Code::BackupCorrupted.name().to_owned(),
+        text: "its backup's manifest does not name it".to_owned(),
+    };
+    stray.map(told).collect()
 }
 
 /// Opens a manifest and, where the ledger knows it, compares it with the one that was committed: an older, validly

@@ -84,7 +84,8 @@ pub(super) fn show(detail: &BackupDetail, output: &Output) -> String {
     line("Made by", format!("{} on {}", manifest.created_by, manifest.hostname));
     line("Chain", chain(detail));
     if let Some(note) = &manifest.note {
-        line("Note", note.clone());
+        // Written by anybody who may take a backup, read on an administrator's terminal.
+        line("Note", note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
     }
     for warning in &manifest.warnings {
         line("Warning", warning.clone());

@@ -6,7 +6,7 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::context::{Context, Target};
-use crate::operation::select;
+use crate::operation::{records, select};
 use crate::repository::catalog::Repository;
 
 /// A backup that may be restored.
@@ -19,7 +19,15 @@ pub(super) struct Chosen {
 
 /// Resolves what the operator named and finds a repository that has all of it.
 pub(super) fn choose(context: &Context, target: &Target, wanted: Option<&str>, task: &Task) -> Result<Chosen> {
-    let id = select::backup_of(context, target, wanted.unwrap_or("latest"))?;
+    let wanted = wanted.unwrap_or("latest");
+    let id = select::backup_of(context, target, wanted)?;
+    if wanted.starts_with("latest") {
+        // Older data than the operator expects must not come as a surprise.
+        let known = records::known(context, Some(&target.name))?;
+        for newer in known.iter().take_while(|known| known.id != id).filter(|known| !known.usable) {
+            task.warn(format!("passing over {}: it is damaged or missing", newer.id));
+        }
+    }
     let mut first_error: Option<Error> = None;
     for name in &target.repositories {
         match try_repository(context, target, name, &id) {

@@ -32,6 +32,13 @@ pub(super) fn check_destination(context: &Context, target: &Target, directory: &
     if directory.starts_with(&context.state_directory) {
         return refuse(Code::Usage, "it lies inside the agent's own state directory".to_owned());
     }
+    for place in context.repositories.values() {
+        if let Ok(store) = (place.open)(false)
+            && directory.starts_with(store.location())
+        {
+            return refuse(Code::Usage, format!("it lies inside the repository {}", place.name));
+        }
+    }
     match std::fs::symlink_metadata(directory) {
         Ok(metadata) if !metadata.is_dir() => refuse(Code::RestoreNotEmpty, "it is not a directory".to_owned()),
         Ok(_) => {

@@ -147,5 +147,6 @@ fn a_restore_in_place_of_a_real_cluster_killed_at_20_points_leaves_old_or_new_da
         }
     });
     println!("{olds} times the restored data, {newers} times the data before");
-    assert!(newers > 0 && olds > 1, "the kills lie on both sides of the exchange");
+    // Until the new data is accepted a kill takes the exchange back, so few kills leave the restored data.
+    assert!(newers > 0 && olds > 0, "the kills lie on both sides of the exchange");
 }
