@@ -102,7 +102,8 @@ fn errors_have_the_same_status_over_the_bus_as_without_it() {
     for code in [Code::BackupNoSpace, Code::WrongKey, Code::Neo4jUnreachable, Code::Busy, Code::RepositoryNotFound] {
         let failed = client(&agent, &["backup", "broken", "--note", code.name()]);
         assert_eq!(status(&failed), i32::from(code.exit()), "{code}");
-        assert!(err(&failed).contains("error: the work broke\nhint: mend it\n"), "{}", err(&failed));
+        let said = format!("error: {code}: the work broke\nhint: mend it\n");
+        assert!(err(&failed).contains(&said), "{}", err(&failed));
         assert_eq!(out(&failed), "");
         let json = client(&agent, &["--json=short", "backup", "broken", "--note", code.name()]);
         let value: Value = serde_json::from_str(&out(&json)).expect("JSON");
@@ -136,7 +137,7 @@ fn a_job_can_be_left_running_followed_and_cancelled() {
     assert_eq!(status(&cancelled), 0, "{}", err(&cancelled));
     let followed = follower.wait_with_output().expect("client");
     assert_eq!(status(&followed), 130, "{}", err(&followed));
-    assert!(err(&followed).contains("error: the job was cancelled"), "{}", err(&followed));
+    assert!(err(&followed).contains("error: CANCELLED: the job was cancelled"), "{}", err(&followed));
     assert_eq!(status(&client(&agent, &["follow", "1"])), 130, "who comes later learns the same");
     assert_eq!(status(&client(&agent, &["cancel", "1"])), 4);
     assert_eq!(status(&client(&agent, &["follow", "77"])), 4);
@@ -173,7 +174,7 @@ fn without_an_agent_the_client_says_how_to_see_why() {
     let address = format!("unix:path={}", directory.path().join("no-bus").display());
     let failed = alone(&["--bus", &address, "status"]);
     assert_eq!(status(&failed), 1);
-    assert!(err(&failed).contains("error: connecting to the bus at"), "{}", err(&failed));
+    assert!(err(&failed).contains("error: BUS_UNAVAILABLE: connecting to the bus at"), "{}", err(&failed));
     assert!(err(&failed).contains("hint: `systemctl status neo4j-backupd`"), "{}", err(&failed));
     let nagios = alone(&["--bus", &address, "check", "--nagios"]);
     assert_eq!((status(&nagios), out(&nagios).lines().count()), (3, 1));
