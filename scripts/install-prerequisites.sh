@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees that the programs which building, testing or measuring needs are there, and installs what is missing.
 #
-#   install-prerequisites.sh [build] [test] [bench]        without arguments: build and test
+#   install-prerequisites.sh [build] [test] [demo] [bench]        without arguments: build and test
 #
 # Each prerequisite is looked for by what it gives, not by its package, so that other distributions work too; only the
 # installation knows Debian. As root the missing packages are installed; otherwise the command that does it is printed.
@@ -32,6 +32,7 @@ test postgresql-15 test -x /usr/lib/postgresql/15/bin/initdb
 test postgresql-client-15 test -x /usr/lib/postgresql/15/bin/pg_basebackup
 test openjdk-17-jre-headless java -version
 test maven mvn --version
+demo python3 python3 --version
 bench openssl openssl version
 bench zstd zstd --version
 bench util-linux setpriv --version

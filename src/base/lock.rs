@@ -50,6 +50,14 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is just starting holds a copy of the descriptor until its
+        // exec, and with it the lock. Unlocking works on the open file itself, whoever holds copies.
+        let _ = FileExt::unlock(&self.file);
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -77,6 +85,16 @@ fn refused(file: &mut File, path: &Path, what: &str, cause: std::io::Error) -> E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_it() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("lock");
+        let lock = FileLock::exclusive(&path, "the lane").expect("first");
+        let _as_a_child_has_it = lock.file.try_clone().expect("copy");
+        drop(lock);
+        FileLock::exclusive(&path, "the lane").expect("free again");
+    }
 
     #[test]
     fn two_cannot_hold_it_and_sharing_is_possible() {
