@@ -161,16 +161,6 @@ impl Context {
         })
     }
 
-    /// Directory for the agent's state.
-    pub fn state_directory(&self) -> &Path {
-        &self.state_directory
-    }
-
-    /// Names of all targets.
-    pub fn target_names(&self) -> Vec<TargetName> {
-        self.targets.keys().cloned().collect()
-    }
-
     /// Opens one of a target's repositories to read.
     pub fn repository(&self, target: &Target, name: &str) -> Result<Repository> {
         let place = self.place(name)?;

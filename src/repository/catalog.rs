@@ -12,10 +12,9 @@ use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key::{self, MANIFEST_SUFFIX, ObjectKey};
 use crate::artifact::signing::{self, DOCUMENT_MAX, Keyring};
 use crate::base::clock::Clock;
-use crate::base::ids::{BackupId, Stamp, TargetName};
+use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Largest `repository.json` that is read, in bytes.
@@ -216,42 +215,6 @@ impl Repository {
         }
         Ok((objects, bytes))
     }
-
-    /// Objects of a target whose backup has no manifest: left by a run that was killed. Only the owner of the target's
-    /// chain may ask, and names the backups it is writing now in `in_progress`.
-    pub fn debris(
-        &self,
-        environment: &str,
-        target: &TargetName,
-        in_progress: &BTreeSet<Stamp>,
-    ) -> Result<Vec<ObjectInfo>> {
-        let prefix = format!("{}year=", object_key::environment_prefix(environment));
-        let mut pieces: BTreeMap<Stamp, Vec<ObjectInfo>> = BTreeMap::new();
-        let mut whole = BTreeSet::new();
-        self.store.list(&prefix, &mut |object| {
-            if let Some((stamp, extension)) = piece_of(object.key.file_name(), target) {
-                // A manifest that cannot be opened protects its objects too: what is wrong with it may be mended.
-                if format!(".{extension}") == MANIFEST_SUFFIX {
-                    whole.insert(stamp);
-                } else {
-                    pieces.entry(stamp).or_default().push(object);
-                }
-            }
-            Ok(())
-        })?;
-        pieces.retain(|stamp, _| !whole.contains(stamp) && !in_progress.contains(stamp));
-        Ok(pieces.into_values().flatten().collect())
-    }
-}
-
-/// Takes `TARGET-STAMP.EXTENSION` apart, if it is of `target`.
-fn piece_of<'a>(file_name: &'a str, target: &TargetName) -> Option<(Stamp, &'a str)> {
-    let (stem, extension) = file_name.split_once('.')?;
-    let (owner, stamp) = stem.split_once('-')?;
-    if owner != target.as_str() {
-        return None;
-    }
-    Some((stamp.parse().ok()?, extension))
 }
 
 fn read_record(store: &dyn Store, keyring: &Keyring) -> Result<Option<RepositoryRecord>> {

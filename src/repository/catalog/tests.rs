@@ -7,6 +7,7 @@ use crate::repository::dry_run::DryRunStore;
 use crate::repository::memory::MemoryStore;
 use crate::repository::record::RecordStore;
 use crate::repository::sample::{self, id, key_of, keyring, owner, owner_record};
+use std::collections::BTreeSet;
 
 fn clock() -> FixedClock {
     FixedClock::new(sample::time())
@@ -240,28 +241,6 @@ fn a_deleted_backup_stops_counting_before_its_objects_go() {
     assert_eq!(repository.delete_backup(&manifest, &task).expect("again"), (0, 0));
     task.cancel().cancel();
     assert_eq!(code(repository.delete_backup(&manifest, &task)), Code::Cancelled);
-}
-
-#[test]
-fn debris_is_what_no_manifest_claims() {
-    let (memory, _, repository) = repository();
-    let whole = sample_backup(&repository, "graph-20261120T020000Z-dump");
-    repository.commit_manifest(&whole).expect("commit");
-    let killed = sample_backup(&repository, "graph-20261119T020000Z-dump");
-    let running = sample_backup(&repository, "graph-20261121T020000Z-dump");
-    sample_backup(&repository, "metrics-20261119T020000Z-dump");
-    let damaged = sample_backup(&repository, "graph-20261118T020000Z-dump");
-    put(&memory, &damaged.key().expect("key"), b"not a manifest", Commit::IfAbsent).expect("put");
-    repository.claim(&owner_record("graph", owner("db1", "machine-1"))).expect("claim");
-    let keys = |target_name: &str, running: &[Stamp]| -> Vec<ObjectKey> {
-        let running = running.iter().copied().collect();
-        let found = repository.debris("prod", &target(target_name), &running).expect("debris");
-        found.into_iter().map(|object| object.key).collect()
-    };
-    assert_eq!(keys("graph", &[running.id.stamp]), [killed.objects[0].key.clone()]);
-    assert_eq!(keys("graph", &[]).len(), 2);
-    assert_eq!(keys("metrics", &[]).len(), 1);
-    assert!(keys("graphs", &[]).is_empty());
 }
 
 // req: A7
