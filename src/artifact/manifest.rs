@@ -2,6 +2,7 @@
 
 use super::digest::{StoredDigest, sha256_hex};
 use super::identity::{FORMAT, Owner};
+use super::log_batch::LogMark;
 use super::object_key::{self, ObjectKey};
 use super::signing::{self, Key, KeyId, Keyring};
 use super::statistics::Statistics;
@@ -125,6 +126,9 @@ pub struct LogPosition {
     pub end: String,
     /// Whether the backup holds all log between the two, and so restores without any archive.
     pub log_contained: bool,
+    /// The end as a point of the log, from which batches go on; absent where the log cannot be archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<LogMark>,
 }
 
 /// What an object is for.
@@ -133,6 +137,8 @@ pub struct LogPosition {
 pub enum Role {
     /// The database's data.
     Data,
+    /// A piece of the database's log.
+    Log,
     /// What lies outside the data directories: configuration, certificates, package versions.
     Config,
 }
@@ -145,6 +151,8 @@ pub enum Content {
     Tar,
     /// An archive of `neo4j-admin database dump`.
     Neo4jDump,
+    /// Ranges of log files, one after the other, as the manifest lists them.
+    LogRanges,
     /// Bytes whose meaning only the driver knows.
     Opaque,
 }

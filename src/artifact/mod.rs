@@ -2,6 +2,7 @@
 //!
 //! - [`object_key`]: names of objects in a repository
 //! - [`manifest`]: the signed record of one backup
+//! - [`log_batch`]: the signed record of one batch of a database's log
 //! - [`digest`]: SHA-256 by parts of 16 MiB
 //! - [`signing`]: keys derived from passphrases, and signed JSON documents
 //! - [`identity`]: who writes a chain, and which repository this is
@@ -9,6 +10,7 @@
 
 pub mod digest;
 pub mod identity;
+pub mod log_batch;
 pub mod manifest;
 pub mod object_key;
 pub mod signing;

@@ -84,6 +84,24 @@ pub fn log_prefix(environment: &str, target: &TargetName) -> String {
     format!("{}log/{target}/", environment_prefix(environment))
 }
 
+/// `environment=…/log/TARGET/STREAM/LINEAGE/`: the batches of one history of one log.
+pub fn log_lineage_prefix(environment: &str, target: &TargetName, stream: &str, lineage: u32) -> String {
+    format!("{}{stream}/{lineage:08}/", log_prefix(environment, target))
+}
+
+/// A Neo4j batch's key without endings; `first` = its first transaction, the number of the log file, the byte in it.
+pub fn log_batch_stem(
+    environment: &str,
+    target: &TargetName,
+    stream: &str,
+    lineage: u32,
+    first: (u64, u64, u64),
+) -> String {
+    let (transaction, file, offset) = first;
+    let prefix = log_lineage_prefix(environment, target, stream, lineage);
+    format!("{prefix}{transaction:020}-{file:010}-{offset:012}")
+}
+
 /// Where it is recorded who writes a target's chain.
 pub fn owner(environment: &str, target: &TargetName) -> Result<ObjectKey> {
     ObjectKey::new(format!("{}owner.json", log_prefix(environment, target)))

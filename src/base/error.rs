@@ -95,6 +95,11 @@ registry! {
     HostileArchive = 54, "HOSTILE_ARCHIVE", exit 13, Never, "the archive holds a member that could escape the directory; do not use it";
     SwapFailed = 55, "SWAP_FAILED", exit 1, Later, "the journal of the swap is kept and is finished or undone at the agent's next start";
 
+    RestoreTargetUnreachable = 56, "RESTORE_TARGET_UNREACHABLE", exit 4, Never, "the archived log does not reach that point; `neo4j-backupctl status` shows what can be restored";
+    LogGap = 57, "LOG_GAP", exit 13, Never, "a piece of the archived log is missing or damaged; what can still be restored is named above, and a new full backup closes the gap: `neo4j-backupctl backup TARGET`";
+    LogForked = 58, "LOG_FORKED", exit 4, Never, "the database's history is not the one that was archived, and no restore of this agent explains it; if that is meant: `neo4j-backupctl adopt`";
+    LogCorrupted = 59, "LOG_CORRUPTED", exit 13, Never, "the database's own log cannot be read to its end; look at the server's log and its disk, and take a full backup: `neo4j-backupctl backup TARGET`";
+
     LedgerFailed = 60, "LEDGER_FAILED", exit 1, Later, "the ledger is only an index: move it away and run `neo4j-backupctl rescan`";
     LedgerNewer = 61, "LEDGER_NEWER", exit 4, Never, "a newer release made this ledger; install that release, or move the file away and run `neo4j-backupctl rescan`";
     JobNotFound = 62, "JOB_NOT_FOUND", exit 4, Never, "`neo4j-backupctl jobs` lists running jobs, `neo4j-backupctl history` the ended ones";

@@ -5,19 +5,23 @@
 //! or starts the server in service: it says when that is needed ([`Driver::needs_stop`]) and the operation does it
 //! through `host`. It writes nothing into a repository and knows no encryption.
 //!
+//! - [`log`]: the log between two full backups, and its replay
 //! - [`neo4j`], [`postgres`]: the real ones
 //! - [`sim`]: a deterministic fake, so that the agent is tested without servers
 
+pub mod log;
 pub mod neo4j;
 pub mod postgres;
 pub mod sim;
 
+use self::log::{LogSource, RecoveryTarget};
+use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
-use crate::base::Result;
 use crate::base::ids::BackupKind;
 use crate::base::process::OsUser;
 use crate::base::task::{Severity, Task};
+use crate::base::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -114,6 +118,11 @@ pub trait Driver: Send + Sync {
 
     /// Begins a restore of `manifest` into `place`.
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>>;
+
+    /// The log that can be archived between full backups; `None` = this driver has none.
+    fn log(&self) -> Option<&dyn LogSource> {
+        None
+    }
 
     /// Everything that is wrong or weak about this target's settings, rights and versions.
     fn doctor(&self, task: &Task) -> Vec<Finding>;
@@ -227,6 +236,21 @@ pub trait RestoreSession: Send {
         object: &crate::artifact::manifest::ObjectRecord,
         task: &Task,
     ) -> Result<Option<Box<dyn VolumeSink>>>;
+
+    /// Where the plaintext of a batch of the log goes. Called after all sinks are finished, in the order of the log.
+    fn log_sink(&mut self, batch: &LogBatch, _task: &Task) -> Result<Box<dyn VolumeSink>> {
+        let text = format!("replaying the log of {} is not available for this database", batch.target);
+        Err(Error::new(Code::NotAvailable, text))
+    }
+
+    /// All batches were handed over: leaves off what lies after `until` and says where the log ends, which is where
+    /// recovery must arrive. `RESTORE_TARGET_UNREACHABLE` if the log ends before.
+    fn end_log(&mut self, until: RecoveryTarget, _task: &Task) -> Result<LogMark> {
+        Err(Error::new(
+            Code::NotAvailable,
+            format!("replaying the log up to {until:?} is not available for this database"),
+        ))
+    }
 
     /// All sinks are finished: puts files, ownership and modes into their final shape and makes them durable.
     fn complete(&mut self, task: &Task) -> Result<()>;

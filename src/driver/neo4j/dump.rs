@@ -91,6 +91,7 @@ impl FullBackup for DumpBackup {
             start: transaction.to_string(),
             end: transaction.to_string(),
             log_contained: true,
+            mark: None,
         });
         Ok(FullReport { position, warnings: plan.warnings, statistics: plan.statistics })
     }

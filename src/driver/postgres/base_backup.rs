@@ -294,6 +294,7 @@ impl Contents {
             start: first.start.clone(),
             end: last.end.clone(),
             log_contained: true,
+            mark: None,
         })
     }
 }

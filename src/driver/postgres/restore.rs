@@ -70,7 +70,7 @@ impl RestoreSession for Session {
     fn sink(&mut self, object: &ObjectRecord, _task: &Task) -> Result<Option<Box<dyn VolumeSink>>> {
         match (object.role, object.content) {
             // Configuration outside the data directory is the operator's to compare, not to be overwritten.
-            (Role::Config, _) => Ok(None),
+            (Role::Config | Role::Log, _) => Ok(None),
             (Role::Data, Content::Tar) => {
                 let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX };
                 let unpacker = Unpacker::new(&self.place.directory, limits)?;

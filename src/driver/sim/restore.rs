@@ -61,7 +61,7 @@ impl SimRestore {
 impl RestoreSession for SimRestore {
     fn sink(&mut self, object: &ObjectRecord, _: &Task) -> Result<Option<Box<dyn VolumeSink>>> {
         match (object.role, object.content) {
-            (Role::Config, _) => Ok(None),
+            (Role::Config | Role::Log, _) | (_, Content::LogRanges) => Ok(None),
             (Role::Data, Content::Tar) => {
                 let limits = Limits { bytes: object.plain.size, members: object.plain.size / SMALLEST_MEMBER };
                 Ok(Some(Box::new(TarSink(Unpacker::new(&self.data, limits)?))))
