@@ -1,6 +1,6 @@
 //! Neo4j, Community and Enterprise: full backups by the official `neo4j-admin database dump` of a stopped server.
 //!
-//! - [`conf`], [`layout`], [`transaction_log`]: what files say: where the data lies, whose it is, its identity
+//! - [`conf`], [`layout`], [`log`]: what files say: where the data lies, whose it is, its identity
 //! - [`occupancy`]: whether a server uses it
 //! - [`installation`]: versions and edition
 //! - [`bolt`], [`census`]: what a running server says
@@ -17,18 +17,18 @@ mod dump_shape;
 mod health;
 mod installation;
 mod layout;
+pub mod log;
 mod occupancy;
 mod restore;
 mod scratch;
-mod transaction_log;
 
 use self::bolt::{Bolt, Cypher};
 use self::conf::Conf;
 use self::dump::{Admin, DumpBackup, DumpPlan};
 use self::installation::{Installed, Match};
 use self::layout::{Layout, SYSTEM};
+use self::log::StoreId;
 use self::restore::DumpRestore;
-use self::transaction_log::StoreId;
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -152,7 +152,7 @@ impl Neo4jDriver {
     /// The store's identity. Error `NEO4J_UNSUPPORTED` when its logs have a form that is not known.
     fn store_id(&self, layout: &Layout) -> Result<StoreId> {
         let logs = layout.logs(&self.settings.database);
-        transaction_log::store_id(&logs)?.ok_or_else(|| {
+        log::store_id(&logs)?.ok_or_else(|| {
             Error::new(Code::Neo4jUnsupported, format!("found no store id that this version can read in {}", logs.display()))
                 .with_hint("set `home` and `conf` to the server's own; if they are right, this release does not know the server's log format")
         })
@@ -224,7 +224,7 @@ impl Neo4jDriver {
         let layout = self.layout()?;
         let owner = layout.owner(&self.settings.database)?;
         let warnings = self.check_versions(&self.admin_version(task)?, &self.server_version(task).version)?;
-        let last_transaction = transaction_log::last_transaction_of_closed(&layout.logs(&self.settings.database))?;
+        let last_transaction = log::last_transaction_of_closed(&layout.logs(&self.settings.database))?;
         let databases = self.databases().into_iter().map(|name| Ok((name.to_owned(), layout.bytes(name)?)));
         let plan = DumpPlan {
             databases: databases.collect::<Result<_>>()?,
@@ -297,7 +297,7 @@ impl Driver for Neo4jDriver {
     fn census(&self, task: &Task) -> Result<Census> {
         if !self.is_running(task)? {
             let logs = self.layout()?.logs(&self.settings.database);
-            let mark = transaction_log::last_transaction_of_closed(&logs)?.map(|number| number.to_string());
+            let mark = log::last_transaction_of_closed(&logs)?.map(|number| number.to_string());
             return Ok(Census {
                 statistics: Statistics::not_checked("the server was stopped, nothing was counted"),
                 mark,
