@@ -81,7 +81,7 @@ fn files(driver: &Neo4jDriver, task: &Task, found: &mut Vec<Finding>) -> bool {
         }
         Ok(_) => {}
     }
-    match super::transaction_log::store_id(&layout.logs(&driver.settings.database)) {
+    match super::log::store_id(&layout.logs(&driver.settings.database)) {
         Ok(Some(_)) => {}
         Ok(None) => {
             let text = format!("no store id in the logs at {}", layout.logs(&driver.settings.database).display());
