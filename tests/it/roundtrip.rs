@@ -32,7 +32,7 @@ fn into(site: &Site, target: &str, directory: &Path) -> RestoreReport {
 }
 
 /// Every check was made, and passed.
-fn all_passed(checks: &[HealthCheck], names: &[&str]) {
+pub(crate) fn all_passed(checks: &[HealthCheck], names: &[&str]) {
     assert!(checks.iter().all(|check| check.passed == Some(true)), "{checks:?}");
     for name in names {
         assert!(checks.iter().any(|check| check.name == *name), "{name} is missing: {checks:?}");

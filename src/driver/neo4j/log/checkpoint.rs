@@ -115,6 +115,11 @@ pub fn last_checkpoint(directory: &Path) -> Result<Option<Checkpoint>> {
     Ok(None)
 }
 
+/// The newest checkpoint in checkpoint logs that were read, the oldest first; else as [`newest_checkpoint`].
+pub fn newest_of<'a>(logs: impl DoubleEndedIterator<Item = &'a [u8]>) -> Option<Checkpoint> {
+    logs.rev().find(|file| !is_empty(file)).and_then(newest_checkpoint)
+}
+
 fn is_empty(file: &[u8]) -> bool {
     file.get(HEADER_BYTES as usize..).is_none_or(|entries| entries.first().is_none_or(|&byte| byte == 0))
 }
@@ -150,10 +155,16 @@ fn entry_bytes(kernel: Kernel) -> usize {
 /// The last transaction of a store that was closed cleanly. `None` when its newest checkpoint is not the end of its
 /// log, so that recovery would add transactions, or when the form of the logs is not known.
 pub fn last_transaction_of_closed(directory: &Path) -> Result<Option<u64>> {
+    Ok(end_of_closed(directory)?.map(|checkpoint| checkpoint.transaction))
+}
+
+/// The newest checkpoint of a store that was closed cleanly, which is the end of its log; else as
+/// [`last_transaction_of_closed`].
+pub fn end_of_closed(directory: &Path) -> Result<Option<Checkpoint>> {
     let Some(checkpoint) = last_checkpoint(directory)? else { return Ok(None) };
     match numbered(directory, files::TRANSACTIONS)?.pop() {
         Some((version, path)) if version == checkpoint.log_version && is_blank(&path, checkpoint.log_offset)? => {
-            Ok(Some(checkpoint.transaction))
+            Ok(Some(checkpoint))
         }
         _ => Ok(None),
     }

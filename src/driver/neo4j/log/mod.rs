@@ -14,7 +14,9 @@ mod header;
 mod scan;
 mod window;
 
-pub use self::checkpoint::{Checkpoint, last_checkpoint, last_transaction_of_closed, newest_checkpoint};
+pub use self::checkpoint::{
+    Checkpoint, end_of_closed, last_checkpoint, last_transaction_of_closed, newest_checkpoint, newest_of,
+};
 pub use self::files::{CHECKPOINTS, LogFile, Pins, TRANSACTIONS, numbered};
 pub use self::format::{Kernel, LogFormat};
 pub use self::header::{HEADER_BYTES, LogHeader, StoreId, store_id};
@@ -23,3 +25,14 @@ pub use self::window::ReadAt;
 
 #[cfg(test)]
 mod writer;
+
+/// Where the log in `directory` ends when it is cut at `until`.
+pub(super) fn cut(
+    directory: &std::path::Path,
+    _base: &crate::artifact::log_batch::LogMark,
+    until: crate::driver::log::RecoveryTarget,
+    _task: &crate::base::task::Task,
+) -> crate::base::Result<crate::artifact::log_batch::LogMark> {
+    let text = format!("cutting the log in {} at {until:?} is not available", directory.display());
+    Err(crate::base::Error::new(crate::base::Code::NotAvailable, text))
+}
