@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Verifies one backup, or all of them, in every repository that should have it.
 ///
-/// The answer holds what is wrong; the caller turns a report with problems into `BACKUP_CORRUPTED`.
+/// The report holds what is wrong; [`verdict`](crate::operation::answer::Answer::verdict) is the error it amounts to.
 pub fn run(context: &Context, request: &VerifyRequest, task: &Task) -> Result<VerifyReport> {
     let wanted = request.backup.as_deref().map(|text| select::backup(context, text)).transpose()?;
     let mut report = VerifyReport { quick: request.quick, backups: Vec::new() };

@@ -1,7 +1,8 @@
 //! The programs as people and scripts run them.
 
 use crate::service::TestAgent;
-use crate::workshop::{INTERVAL, PATIENCE, backup_report, backup_request, target};
+use crate::site::Site;
+use crate::workshop::{INTERVAL, PATIENCE, backup_report, backup_request, target, verify_report};
 use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
@@ -11,7 +12,7 @@ use neo4j_backup_agent::cli::args::{Client, Daemon};
 use neo4j_backup_agent::cli::connection::{Backend, Reply, Watcher};
 use neo4j_backup_agent::cli::in_process::InProcess;
 use neo4j_backup_agent::operation::answer::{Answer, JobState};
-use neo4j_backup_agent::operation::request::Request;
+use neo4j_backup_agent::operation::request::{Request, VerifyRequest};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -116,6 +117,70 @@ fn errors_have_the_same_status_over_the_bus_as_without_it() {
     }
     let missing = client(&agent, &["show", "graph-20200101T000000Z-dump"]);
     assert_eq!(status(&missing), 4);
+}
+
+// req: B15
+#[test]
+fn damage_is_reported_object_by_object_and_fails_over_the_bus() {
+    let agent = TestAgent::start();
+    for backup in ["damaged", "ruined"] {
+        let request = VerifyRequest { backup: Some(backup.to_owned()), quick: false };
+        let expected = verify_report(&request);
+        let json = client(&agent, &["--json=short", "verify", backup]);
+        assert_eq!((status(&json), err(&json)), (13, String::new()));
+        let answer: Answer = serde_json::from_str(&out(&json)).expect("JSON");
+        assert_eq!(answer, Answer::Verify(expected.clone()));
+        let text = client(&agent, &["verify", backup]);
+        assert_eq!(status(&text), 13, "{}", err(&text));
+        for problem in &expected.backups[0].problems {
+            assert!(out(&text).contains(&problem.object), "{}", problem.object);
+        }
+        assert!(err(&text).starts_with("error: BACKUP_CORRUPTED: "), "{}", err(&text));
+        assert!(err(&text).contains("hint: do not restore from this backup"), "{}", err(&text));
+        // Who comes later learns the same.
+        let job = agent.registry.ended().last().expect("a job").id.to_string();
+        let late = client(&agent, &["--json=short", "follow", &job]);
+        assert_eq!((status(&late), serde_json::from_str::<Answer>(&out(&late)).expect("JSON")), (13, answer));
+    }
+    let on_record = agent.workshop.ended.lock().expect("ended");
+    assert_eq!(on_record.len(), 4);
+    for (record, ..) in on_record.iter() {
+        assert_eq!((record.state, record.error_code.as_deref()), (JobState::Failed, Some("BACKUP_CORRUPTED")));
+    }
+    drop(on_record);
+    assert_eq!(status(&client(&agent, &["verify", "--all"])), 0);
+}
+
+// req: B15
+#[test]
+fn damage_is_reported_object_by_object_and_fails_without_a_bus() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let config = site.config().display().to_string();
+    let direct = |words: &[&str]| alone(&[&["--direct", "--config", &config], words].concat());
+    assert_eq!(status(&direct(&["verify", "--all"])), 0);
+    let damaged: Vec<_> =
+        site.objects().into_iter().filter(|path| !path.to_string_lossy().ends_with(".meta.json")).collect();
+    assert_eq!(damaged.len(), 2, "{damaged:?}");
+    for path in &damaged {
+        let mut bytes = std::fs::read(path).expect("read");
+        bytes[40] ^= 1;
+        std::fs::write(path, bytes).expect("damage");
+    }
+    for run in [direct(&["--json=short", "verify", "--all"]), site.run(&["--json=short", "verify", "--all"])] {
+        assert_eq!(status(&run), 13, "{}", err(&run));
+        let Ok(Answer::Verify(report)) = serde_json::from_str(&out(&run)) else { panic!("{}", out(&run)) };
+        let named: Vec<_> = report.backups[0].problems.iter().map(|problem| problem.object.as_str()).collect();
+        assert_eq!(named.len(), 2, "{named:?}");
+        assert!(named.iter().all(|name| damaged.iter().any(|path| path.ends_with(name))), "{named:?}");
+    }
+    let text = direct(&["verify", "--all"]);
+    assert_eq!(status(&text), 13);
+    for path in &damaged {
+        assert!(out(&text).contains(path.file_name().and_then(|name| name.to_str()).expect("name")), "{}", out(&text));
+    }
+    let history = out(&direct(&["history", "--json=short"]));
+    assert!(history.contains("verify-failed") && history.contains("\"state\":\"failed\""), "{history}");
 }
 
 #[test]
