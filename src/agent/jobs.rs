@@ -166,7 +166,7 @@ impl Registry {
             record.error_code = Some(error.code().name().to_owned());
             record.message = Some(error.message().to_owned());
         }
-        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.done, &job.actor) {
+        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.moved, &job.actor) {
             // The work is done or undone whatever the index says; the next rescan or start mends the index.
             job.event(Severity::Warning, &format!("the ledger could not record the end of this job: {error}"));
             tracing::warn!("the ledger could not record the end of job {}: {error}", job.id);
@@ -243,7 +243,7 @@ fn report(occasion: Occasion, job: &Job, outcome: Option<&Outcome>) {
         job: Some(job.id.0),
         actor: Some(&job.actor),
         error_code: error.as_ref().map(|error| error.code().name()),
-        bytes: outcome.map(|_| job.snapshot().progress.done),
+        bytes: outcome.map(|_| job.snapshot().progress.moved),
         duration_us: outcome.map(|_| job.elapsed_us()),
     }
     .emit();
