@@ -96,6 +96,9 @@ pub struct BackupReport {
     pub downtime_ms: u64,
     /// What was weaker than it should have been.
     pub warnings: Vec<String>,
+    /// What would be done, in order; only of a dry run.
+    #[serde(default)]
+    pub steps: Vec<String>,
 }
 
 /// Result of a restore.

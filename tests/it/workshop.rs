@@ -111,6 +111,7 @@ pub(crate) fn backup_report(name: &TargetName, dry_run: bool) -> BackupReport {
         duration_ms: 1234,
         downtime_ms: 800,
         warnings: Vec::new(),
+        steps: Vec::new(),
     }
 }
 
