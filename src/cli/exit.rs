@@ -2,8 +2,8 @@
 
 use super::args::JsonMode;
 use super::output::{print, say};
-use crate::base::task::Severity;
 use crate::base::Error;
+use crate::base::task::Severity;
 use crate::operation::answer::{Answer, TargetFinding};
 use serde_json::json;
 
