@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const INTERVAL: Duration = Duration::from_millis(5);
 const NODES: &str = "MATCH (n) RETURN count(n)";
 
-fn configure(site: &Site, server: &Neo4jServer) {
+/// Makes `graph` the target for a server.
+pub(super) fn configure(site: &Site, server: &Neo4jServer) {
     let home = server.home().display();
     site.configure(&format!(
         "[target.graph]\nkind = \"neo4j\"\nhome = \"{home}\"\nconf = \"{home}/conf/neo4j.conf\"\n\
@@ -26,7 +27,8 @@ fn configure(site: &Site, server: &Neo4jServer) {
     ));
 }
 
-fn is_up(server: &Neo4jServer) -> bool {
+/// Waits until a server answers; `false` if it does not.
+pub(super) fn is_up(server: &Neo4jServer) -> bool {
     wait_until(PATIENCE, Duration::from_millis(50), || server.try_cypher("RETURN 1").is_ok())
 }
 
