@@ -17,6 +17,7 @@ pub mod request;
 pub mod rescan;
 pub mod restore;
 pub(crate) mod select;
+pub(crate) mod set_aside;
 pub mod status;
 pub(crate) mod unfinished;
 pub mod verdict;
