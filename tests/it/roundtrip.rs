@@ -46,6 +46,17 @@ fn restores(site: &Site) -> Vec<RestoreRecord> {
     }
 }
 
+/// The ledger is lost: what a restore in place set aside is found all the same.
+fn found_without_the_ledger(site: &Site, report: &RestoreReport) {
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(site.path("state").join(name));
+    }
+    let found = restores(site);
+    let last = found.iter().find(|record| record.restore == report.restore).expect("it is listed");
+    assert_eq!((&last.set_aside, &last.directory), (&report.set_aside, &report.directory));
+    assert_eq!((&last.backup, last.healthy, last.in_place), (&None, None, true), "nothing is made up");
+}
+
 /// What our restores in place put beside live data, below `place`.
 fn areas(place: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());

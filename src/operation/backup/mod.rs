@@ -182,6 +182,7 @@ fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -
         duration_ms: manifest.duration_ms,
         downtime_ms: manifest.downtime_ms,
         warnings: manifest.warnings,
+        steps: Vec::new(),
     })
 }
 
