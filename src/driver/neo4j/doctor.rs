@@ -35,9 +35,9 @@ pub(super) fn examine(driver: &Neo4jDriver, task: &Task) -> Vec<Finding> {
 }
 
 fn kind(full: BackupKind) -> Option<Finding> {
-    (full != BackupKind::Dump).then(|| {
+    (!matches!(full, BackupKind::Base | BackupKind::Dump)).then(|| {
         let text = format!("full backups of kind {full} are not available for Neo4j in this version");
-        finding("kind-not-available", Severity::Error, text, "set `full = \"dump\"`")
+        finding("kind-not-available", Severity::Error, text, "set `full = \"online\"`")
     })
 }
 

@@ -352,7 +352,7 @@ impl Driver for Neo4jDriver {
                 Code::NotAvailable,
                 format!("a full backup of kind {other} is not available for Neo4j in this version"),
             )
-            .with_hint("set `full = \"dump\"` of the target, or give `--type dump`")),
+            .with_hint("set `full = \"online\"` or `full = \"dump\"` of the target, or give `--type dump`")),
         }
     }
 
