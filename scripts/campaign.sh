@@ -31,7 +31,6 @@ for part in "${parts[@]}"; do
 done
 
 scripts/install-prerequisites.sh build test
-cargo build --release --locked --bins
 record="$(mktemp -d)"
 trap 'rm -rf "$record"' EXIT
 

@@ -10,9 +10,10 @@ use std::fs;
 /// Kills of each walk.
 const KILLS: usize = 8;
 
+/// The server ends before the directories go in which it says how it is found.
 struct Scene {
-    site: Site,
     server: Neo4jServer,
+    site: Site,
 }
 
 impl Scene {
@@ -21,7 +22,7 @@ impl Scene {
         let server = Neo4jServer::start(site.root(), &Neo4jOptions::default());
         server.fill();
         configure(&site, &server);
-        Scene { site, server }
+        Scene { server, site }
     }
 
     /// Counts and sums over everything, once the server answers.
