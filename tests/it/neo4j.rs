@@ -137,7 +137,10 @@ fn failed(checks: &[HealthCheck]) -> Vec<&str> {
 
 fn assert_all_passed(checks: &[HealthCheck]) {
     let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names, ["connectivity", "schema_consistency", "orphan_detection", "counts", "database_check", "recovered_end"]);
+    assert_eq!(
+        names,
+        ["connectivity", "schema_consistency", "orphan_detection", "counts", "database_check", "recovered_end"]
+    );
     assert!(checks.iter().all(|check| check.passed == Some(true)), "{checks:#?}");
 }
 
