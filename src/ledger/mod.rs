@@ -6,10 +6,12 @@
 //! - [`backups`]: backups and their copies in repositories
 //! - [`jobs`]: jobs, running and ended
 //! - [`journal`]: events and restores
+//! - [`log`]: the log's archive
 
 pub mod backups;
 pub mod jobs;
 pub mod journal;
+pub mod log;
 mod schema;
 
 use crate::base::clock::Clock;

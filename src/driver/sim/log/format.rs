@@ -69,14 +69,15 @@ impl Record {
 
     /// Reads one; `None` if its checksum or its length is wrong, or there is none.
     pub(super) fn of(bytes: &[u8]) -> Option<Record> {
+        let bytes = bytes.get(..RECORD_BYTES)?;
         let record = Record {
-            transaction: number(bytes.get(..8)?),
+            transaction: number(&bytes[..8]),
             time_ms: number(&bytes[8..16]) as i64,
-            previous: number(bytes.get(16..20)?) as u32,
-            key: *bytes.get(20)?,
-            value: bytes.get(22..22 + usize::from(*bytes.get(21)?).min(VALUE_MAX))?.to_vec(),
+            previous: number(&bytes[16..20]) as u32,
+            key: bytes[20],
+            value: bytes[22..22 + usize::from(bytes[21]).min(VALUE_MAX)].to_vec(),
         };
-        (record.transaction > 0 && bytes.get(..RECORD_BYTES)? == record.bytes()).then_some(record)
+        (record.transaction > 0 && bytes == record.bytes()).then_some(record)
     }
 
     /// Its checksum, by which its successor names it.
