@@ -7,12 +7,14 @@
 //! - [`jobs`]: jobs, running and ended
 //! - [`journal`]: events and restores
 //! - [`log`]: the log's archive
+//! - [`standing`]: how a target stands, without reading every backup
 
 pub mod backups;
 pub mod jobs;
 pub mod journal;
 pub mod log;
 mod schema;
+pub mod standing;
 
 use crate::base::clock::Clock;
 use crate::base::{Code, Coded, Result};

@@ -7,6 +7,7 @@ mod cli;
 mod damage;
 mod kill;
 mod neo4j;
+mod online;
 mod postgres;
 mod refusals;
 mod roundtrip;

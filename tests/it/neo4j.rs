@@ -137,7 +137,10 @@ fn failed(checks: &[HealthCheck]) -> Vec<&str> {
 
 fn assert_all_passed(checks: &[HealthCheck]) {
     let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names, ["connectivity", "schema_consistency", "orphan_detection", "counts", "database_check"]);
+    assert_eq!(
+        names,
+        ["connectivity", "schema_consistency", "orphan_detection", "counts", "database_check", "recovered_end"]
+    );
     assert!(checks.iter().all(|check| check.passed == Some(true)), "{checks:#?}");
 }
 
@@ -408,13 +411,13 @@ fn a_tool_that_lies_or_does_not_fit_is_caught() {
 #[test]
 fn what_is_not_there_yet_is_refused_with_what_to_set() {
     let scene = tempfile::tempdir().expect("tempdir");
-    let driver = driver(Neo4jDriverSettings { full: BackupKind::Base, ..stub_home(scene.path(), "echo 5.26.0") });
+    let driver = driver(Neo4jDriverSettings { full: BackupKind::Export, ..stub_home(scene.path(), "echo 5.26.0") });
     let task = Task::unobserved();
-    assert_eq!(driver.default_kind(), BackupKind::Base);
-    for kind in [BackupKind::Base, BackupKind::Export, BackupKind::Enterprise] {
+    assert_eq!(driver.default_kind(), BackupKind::Export);
+    for kind in [BackupKind::Export, BackupKind::Enterprise] {
         let error = driver.begin_full(kind, scene.path(), &task).err().expect("refused");
         assert_eq!(error.code(), Code::NotAvailable);
-        assert!(error.hint().contains("full = \"dump\""));
+        assert!(error.hint().contains("full = \"online\""));
     }
     let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
     assert!(

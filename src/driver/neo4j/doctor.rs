@@ -35,9 +35,9 @@ pub(super) fn examine(driver: &Neo4jDriver, task: &Task) -> Vec<Finding> {
 }
 
 fn kind(full: BackupKind) -> Option<Finding> {
-    (full != BackupKind::Dump).then(|| {
+    (!matches!(full, BackupKind::Base | BackupKind::Dump)).then(|| {
         let text = format!("full backups of kind {full} are not available for Neo4j in this version");
-        finding("kind-not-available", Severity::Error, text, "set `full = \"dump\"`")
+        finding("kind-not-available", Severity::Error, text, "set `full = \"online\"`")
     })
 }
 
@@ -81,7 +81,7 @@ fn files(driver: &Neo4jDriver, task: &Task, found: &mut Vec<Finding>) -> bool {
         }
         Ok(_) => {}
     }
-    match super::transaction_log::store_id(&layout.logs(&driver.settings.database)) {
+    match super::log::store_id(&layout.logs(&driver.settings.database)) {
         Ok(Some(_)) => {}
         Ok(None) => {
             let text = format!("no store id in the logs at {}", layout.logs(&driver.settings.database).display());

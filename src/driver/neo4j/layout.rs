@@ -1,7 +1,7 @@
 //! Where a server's files lie, how large they are, and who owns them.
 
 use super::conf::Conf;
-use super::transaction_log;
+use super::log;
 use crate::base::process::OsUser;
 use crate::base::{Code, Error, Result};
 use std::path::{Path, PathBuf};
@@ -58,9 +58,9 @@ impl Layout {
     /// Bytes that a backup of the database reads. The newest log file is preallocated; only its used part counts.
     pub(super) fn bytes(&self, database: &str) -> Result<u64> {
         let logs = self.logs(database);
-        let checkpoint = transaction_log::last_checkpoint(&logs)?;
+        let checkpoint = log::last_checkpoint(&logs)?;
         let mut bytes = tree_bytes(&self.store(database))?;
-        let mut files = transaction_log::numbered(&logs, "neostore.transaction.db.")?;
+        let mut files = log::numbered(&logs, log::TRANSACTIONS)?;
         let newest = files.pop();
         for (_, path) in files {
             bytes += file_bytes(&path)?;

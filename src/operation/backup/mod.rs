@@ -55,6 +55,7 @@ pub(crate) fn run_into(
     let lane = context.lane(&target.name, Lane::Base)?;
     task.phase("preflight", 0);
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+    target.driver.check_tools(kind, task)?;
     if request.dry_run {
         return preparation::rehearse(context, target, &source, kind);
     }
@@ -139,6 +140,7 @@ fn finish(
         content: Content::Tar,
         lane: 0,
         extension: "config.tar".to_owned(),
+        striped: false,
         compressed: false,
         hash_plain: true,
     };
@@ -191,6 +193,7 @@ fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -
         duration_ms: manifest.duration_ms,
         downtime_ms: manifest.downtime_ms,
         warnings: manifest.warnings,
+        steps: Vec::new(),
     })
 }
 

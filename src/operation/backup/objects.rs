@@ -113,6 +113,8 @@ pub(crate) struct Outline {
     pub(crate) lane: u32,
     /// The key's ending before filters.
     pub(crate) extension: String,
+    /// Whether the lane stands in the key.
+    pub(crate) striped: bool,
     /// Whether it is compressed already.
     pub(crate) compressed: bool,
     /// Whether the plaintext's SHA-256 is wanted.
@@ -128,6 +130,7 @@ impl Outline {
             content: Content::LogRanges,
             lane: 0,
             extension: extension.to_owned(),
+            striped: false,
             compressed: false,
             hash_plain: true,
         }
@@ -141,7 +144,10 @@ impl Outline {
             Compression::Zstd { .. } => Some("zstd"),
         };
         let encrypted = matches!(sealing.protection, Protection::Encrypted { .. });
-        let extension = object_key::filtered_extension(&self.extension, suffix, encrypted);
+        let mut extension = object_key::filtered_extension(&self.extension, suffix, encrypted);
+        if self.striped {
+            extension += &format!(".{:02}", self.lane);
+        }
         ObjectKey::new(format!("{stem}.{extension}"))
     }
 
@@ -229,6 +235,7 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
         content: spec.content,
         lane: spec.lane,
         extension: spec.extension,
+        striped: spec.striped,
         compressed: spec.compressed,
         hash_plain: spec.hash_plain,
     };

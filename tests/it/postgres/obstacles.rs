@@ -68,6 +68,34 @@ fn each_missing_right_names_the_statement_that_grants_it() {
     assert!(error.code() == Code::PostgresToolFailed && hint.contains("local replication neo4j-backup"), "{error:?}");
 }
 
+/// Peer authentication, as Debian sets clusters up, and an agent whose account is not called as its role.
+#[test]
+fn a_role_of_another_name_is_admitted_by_the_lines_that_the_finding_says() {
+    let (_place, server) = cluster(&PostgresOptions::default());
+    let settings = PostgresDriverSettings { user: "keeper".to_owned(), ..settings(&server) };
+    let driver = PostgresDriver::new(settings, Arc::new(LocalLauncher::default()));
+    server.sql("CREATE ROLE keeper LOGIN SUPERUSER");
+    let (hba, ident) = (server.data.join("pg_hba.conf"), server.data.join("pg_ident.conf"));
+    let admitted = "local all postgres trust\nlocal all all peer\nlocal replication all peer\n";
+    fs::write(&hba, admitted).expect("pg_hba.conf");
+    server.sql("SELECT pg_reload_conf()");
+    let noticed = || doctor(&driver, "role-not-admitted").is_some();
+    assert!(wait_until(PATIENCE, Duration::from_millis(50), noticed));
+    let fix = doctor(&driver, "role-not-admitted").expect("noticed").fix;
+    let quoted: Vec<&str> = fix.split('`').skip(1).step_by(2).collect();
+    let (maps, lines): (Vec<_>, Vec<_>) = quoted.iter().partition(|line| line.starts_with("backup "));
+    let maps: Vec<&str> = maps.into_iter().copied().collect();
+    assert!(!maps.is_empty() && lines[0].starts_with("local "), "{fix}");
+    fs::write(&ident, format!("{}\n", maps.join("\n"))).expect("pg_ident.conf");
+    fs::write(&hba, format!("{}\n{admitted}", lines[0])).expect("pg_hba.conf");
+    server.sql("SELECT pg_reload_conf()");
+    let mended = || {
+        let codes = ["role-not-admitted", "replication-not-admitted", "postgres-unreachable"];
+        codes.iter().all(|code| doctor(&driver, code).is_none())
+    };
+    assert!(wait_until(PATIENCE, Duration::from_millis(50), mended), "{fix}");
+}
+
 #[test]
 fn a_role_with_a_password_makes_a_backup() {
     let (place, server) = cluster(&PostgresOptions::default());

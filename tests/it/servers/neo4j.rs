@@ -60,6 +60,10 @@ impl Neo4jServer {
             text += "dbms.security.auth_enabled=false\n";
         }
         for line in &options.settings {
+            // A server refuses a configuration that says something twice.
+            let name = line.split('=').next().unwrap_or(line);
+            text =
+                text.lines().filter(|own| own.split('=').next() != Some(name)).map(|own| format!("{own}\n")).collect();
             text += line;
             text += "\n";
         }
@@ -168,25 +172,21 @@ impl Neo4jServer {
 
     /// Runs one query and tells what went wrong.
     pub(crate) fn try_cypher(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+        self.session()?.run(query)
+    }
+
+    /// A connection of its own for many queries.
+    pub(crate) fn session(&self) -> Result<Session, neo4rs::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        runtime.block_on(async {
-            let config = ConfigBuilder::default()
-                .uri(self.bolt())
-                .user("neo4j")
-                .password(self.password.as_deref().unwrap_or_default())
-                .db("neo4j")
-                .max_connections(1)
-                .build()?;
-            let graph = Graph::connect(config)?;
-            let mut transaction = graph.start_txn().await?;
-            let mut stream = transaction.execute(query).await?;
-            let mut rows = Vec::new();
-            while let Some(row) = stream.next(transaction.handle()).await? {
-                rows.push(row.to::<Map<String, Value>>()?);
-            }
-            transaction.commit().await?;
-            Ok(rows)
-        })
+        let config = ConfigBuilder::default()
+            .uri(self.bolt())
+            .user("neo4j")
+            .password(self.password.as_deref().unwrap_or_default())
+            .db("neo4j")
+            .max_connections(1)
+            .build()?;
+        let graph = runtime.block_on(async { Graph::connect(config) })?;
+        Ok(Session { runtime, graph })
     }
 
     /// Fills it with people, cities and who knows whom: 1 000 nodes, 1 988 relationships, an index, a constraint and a
@@ -222,6 +222,28 @@ impl Drop for Neo4jServer {
         if let Some(pid) = self.pid() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
+    }
+}
+
+/// One connection to a server.
+pub(crate) struct Session {
+    runtime: tokio::runtime::Runtime,
+    graph: Graph,
+}
+
+impl Session {
+    /// Runs one query in a transaction of its own and returns its rows.
+    pub(crate) fn run(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+        self.runtime.block_on(async {
+            let mut transaction = self.graph.start_txn().await?;
+            let mut stream = transaction.execute(query).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = stream.next(transaction.handle()).await? {
+                rows.push(row.to::<Map<String, Value>>()?);
+            }
+            transaction.commit().await?;
+            Ok(rows)
+        })
     }
 }
 
