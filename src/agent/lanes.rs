@@ -45,6 +45,8 @@ pub fn of_request(request: &Request) -> Vec<Lane> {
     let lane = |target: &TargetName, kind| Lane { target: target.clone(), kind };
     match request {
         Request::Backup(backup) if !backup.dry_run => vec![lane(&backup.target, LaneKind::Base)],
+        Request::Archive(archive) if !archive.dry_run => vec![lane(&archive.target, LaneKind::Log)],
+        Request::Adopt { target } => vec![lane(target, LaneKind::Base), lane(target, LaneKind::Log)],
         Request::Restore(restore) if !restore.dry_run => match restore.destination {
             Destination::InPlace => [LaneKind::Base, LaneKind::Log, LaneKind::Restore]
                 .into_iter()
@@ -74,6 +76,7 @@ mod tests {
             target: target(name),
             backup: None,
             destination,
+            until: None,
             no_recover: false,
             without_system: false,
             dry_run: false,

@@ -37,6 +37,17 @@ pub struct LogMark {
     pub committed_at: Option<Timestamp>,
 }
 
+impl LogMark {
+    /// Whether both are the same point of the same history: what one of them does not know is not held against it.
+    pub fn same_point(&self, other: &LogMark) -> bool {
+        let agree = match (&self.checksum, &other.checksum) {
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        (self.file, self.offset, self.transaction) == (other.file, other.offset, other.transaction) && agree
+    }
+}
+
 /// An unbroken range of bytes of one log file that holds whole transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSegment {
@@ -148,6 +159,14 @@ impl LogBatch {
             (self.first_transaction, file, offset),
         );
         ObjectKey::new(format!("{stem}{MANIFEST_SUFFIX}"))
+    }
+
+    /// Whether both hold the same of the log: the same ranges with the same bytes between the same points.
+    pub fn same_content(&self, other: &LogBatch) -> bool {
+        let range = |s: &LogSegment| (s.file, s.offset, s.length, s.sha256.clone());
+        self.start.same_point(&other.start)
+            && self.end.same_point(&other.end)
+            && self.segments.iter().map(range).eq(other.segments.iter().map(range))
     }
 
     /// Renders and signs it.

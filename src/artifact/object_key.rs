@@ -102,6 +102,37 @@ pub fn log_batch_stem(
     format!("{prefix}{transaction:020}-{file:010}-{offset:012}")
 }
 
+/// What the key of a batch says of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchPlace {
+    /// Whose log it is.
+    pub stream: String,
+    /// Which of its histories.
+    pub lineage: u32,
+    /// The batch's first transaction.
+    pub first_transaction: u64,
+    /// The key's part before the first dot.
+    pub stem: String,
+}
+
+/// The place of an object of a target's log batches; `None` for whatever else has such a key.
+pub fn batch_place(environment: &str, target: &TargetName, key: &ObjectKey) -> Option<BatchPlace> {
+    let rest = key.as_str().strip_prefix(&log_prefix(environment, target))?;
+    let (stream, rest) = rest.split_once('/')?;
+    let (lineage, name) = rest.split_once('/')?;
+    let stem = name.split('.').next()?;
+    let mut numbers = stem.split('-').map(|digits| digits.parse::<u64>().ok());
+    let place = BatchPlace {
+        stream: stream.to_owned(),
+        lineage: lineage.parse().ok()?,
+        first_transaction: numbers.next()??,
+        stem: String::new(),
+    };
+    let first = (place.first_transaction, numbers.next()??, numbers.next()??);
+    let stem = log_batch_stem(environment, target, stream, place.lineage, first);
+    key.as_str().strip_prefix(&stem)?.starts_with('.').then_some(BatchPlace { stem, ..place })
+}
+
 /// Where it is recorded who writes a target's chain.
 pub fn owner(environment: &str, target: &TargetName) -> Result<ObjectKey> {
     ObjectKey::new(format!("{}owner.json", log_prefix(environment, target)))
@@ -145,6 +176,22 @@ mod tests {
             "environment=prod/year=2026/month=11/day=20/graph-20261120T023000Z.meta.json"
         );
         assert_eq!(filtered_extension("base.tar", Some("zstd"), true), "base.tar.zst.enc");
+    }
+
+    #[test]
+    fn a_batchs_place_stands_in_its_key() {
+        let target = TargetName::new("graph").expect("name");
+        let stem = log_batch_stem("prod", &target, "000001a1", 2, (4, 1, 300));
+        let key = |text: &str| ObjectKey::new(text).expect("key");
+        let place = batch_place("prod", &target, &key(&format!("{stem}.log.zst.enc"))).expect("place");
+        assert_eq!((place.stream.as_str(), place.lineage, place.first_transaction), ("000001a1", 2, 4));
+        assert_eq!(place.stem, stem);
+        for other in [owner("prod", &target).expect("key"), key(&stem), key(&format!("{stem}0.meta.json")), key("x/y")]
+        {
+            assert_eq!(batch_place("prod", &target, &other), None, "{other}");
+        }
+        let other = TargetName::new("metrics").expect("name");
+        assert_eq!(batch_place("prod", &other, &key(&format!("{stem}.meta.json"))), None);
     }
 
     #[test]

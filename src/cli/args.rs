@@ -167,6 +167,12 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make this host the writer of a database's backups, whoever was before; the next one may begin a new lineage
+    Adopt {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+    },
     /// Rebuild the ledger from the repositories
     Rescan,
     /// Make and list keys
@@ -218,8 +224,7 @@ pub enum BackupType {
     Dump,
     /// A logical export
     Export,
-    /// What changed since.
-    #[value(hide = true)]
+    /// What was committed since the last one
     Incremental,
 }
 
@@ -229,7 +234,7 @@ pub struct Restore {
     /// The database
     #[arg(required_unless_present = "group", value_parser = target_name)]
     pub target: Option<TargetName>,
-    /// Id, unique prefix of one, or `latest`, which is also the default
+    /// Id, unique prefix of one, or `latest`; without it and without a target everything that is archived
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub backup: Option<String>,
     /// Restore into this new or empty directory
@@ -238,6 +243,15 @@ pub struct Restore {
     /// Replace the data in service; the current data is set aside
     #[arg(long)]
     pub in_place: bool,
+    /// Restore the state of this time: RFC 3339, `2026-11-20 02:39:00`, `yesterday 14:00`, `-21min`
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["to_tx", "before_tx"])]
+    pub to_time: Option<String>,
+    /// End with this transaction
+    #[arg(long, value_name = "N", conflicts_with = "before_tx")]
+    pub to_tx: Option<u64>,
+    /// Stop before this transaction
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub before_tx: Option<u64>,
     /// Leave recovery and checks to the first start
     #[arg(long)]
     pub no_recover: bool,

@@ -23,7 +23,6 @@ const COMMANDS: &[&str] = &[
     "replicate",
     "presign",
     "disk",
-    "adopt",
     "pause",
     "resume",
     "selftest",
@@ -73,12 +72,6 @@ fn not_available(what: &str) -> Error {
 /// Options of `restore` to come.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LaterRestore {
-    #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
-    to_time: Option<String>,
-    #[arg(long, hide = true, value_name = "N", allow_hyphen_values = true)]
-    to_tx: Option<String>,
-    #[arg(long, hide = true, value_name = "N", allow_hyphen_values = true)]
-    before_tx: Option<String>,
     #[arg(long, hide = true, value_name = "LSN", allow_hyphen_values = true)]
     to_lsn: Option<String>,
     #[arg(long, hide = true, value_name = "NAME", allow_hyphen_values = true)]
@@ -107,9 +100,6 @@ impl LaterRestore {
     /// Fails if one of them was given.
     pub fn refuse(&self) -> Result<(), Error> {
         let given = [
-            ("--to-time", self.to_time.is_some()),
-            ("--to-tx", self.to_tx.is_some()),
-            ("--before-tx", self.before_tx.is_some()),
             ("--to-lsn", self.to_lsn.is_some()),
             ("--to-name", self.to_name.is_some()),
             ("--serve", self.serve),
@@ -127,9 +117,4 @@ impl LaterRestore {
             None => Ok(()),
         }
     }
-}
-
-/// The error for `backup --type incremental`.
-pub fn incremental() -> Error {
-    not_available("`backup --type incremental`")
 }

@@ -2,7 +2,7 @@
 //! process with `--direct`) and `neo4j-backupd run`.
 //!
 //! - [`args`]: commands and options, the one source of help, completions and man pages; [`later`]: those to come
-//! - [`translate`]: commands → requests
+//! - [`translate`]: commands → requests; [`when`]: times as people type them
 //! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
 //! - [`program`]: a command from beginning to end; [`local`], [`file_crypt`], [`config_commands`]: those that need no agent
 //! - [`confirm`]: questions before anything is destroyed; [`interrupt`]: Ctrl-C
@@ -26,3 +26,4 @@ pub mod program;
 pub mod progress;
 pub mod render;
 pub mod translate;
+pub mod when;

@@ -167,6 +167,13 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
             let what = format!("this stops {0} and replaces its data; the current data is set aside", restore.target);
             confirm::confirm(&what, &restore.target, style)
         }
+        Request::Adopt { target } => {
+            let what = format!(
+                "this makes the host the only writer of the backups of {target}; another one that writes them is refused \
+                 from now on, and a history that is not the archived one becomes a new lineage"
+            );
+            confirm::confirm(&what, target, style)
+        }
         Request::Delete { backup, dry_run: false } if !style.yes => {
             // Which one a prefix or `latest` means must be known before anybody agrees.
             let Answer::Show(detail) = backend.query(&Request::Show { backup: backup.clone() })? else {

@@ -1,17 +1,22 @@
 //! Commands → requests.
 
 use super::args::{Backup, BackupType, Command, Restore, Verify};
-use super::later;
+use super::when;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::BackupKind;
 use crate::base::{Code, Error, Result};
-use crate::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
+use crate::driver::log::RecoveryTarget;
+use crate::operation::request::{ArchiveRequest, BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
+use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 
 /// The request that a command stands for; `None` for those that need no agent, or are more than one request.
 pub fn request(command: &Command) -> Result<Option<Request>> {
     Ok(Some(match command {
         Command::Status { target } => Request::Status { target: target.clone() },
+        Command::Backup(args) if args.kind == BackupType::Incremental => Request::Archive(archive(args)?),
         Command::Backup(args) => Request::Backup(backup(args)?),
+        Command::Adopt { target } => Request::Adopt { target: target.clone() },
         Command::List { target } => Request::List { target: target.clone() },
         Command::Show { backup } => Request::Show { backup: backup.clone() },
         Command::History { limit } => Request::History { limit: *limit },
@@ -40,9 +45,29 @@ fn backup(args: &Backup) -> Result<BackupRequest> {
         BackupType::Full => None,
         BackupType::Dump => Some(BackupKind::Dump),
         BackupType::Export => Some(BackupKind::Export),
-        BackupType::Incremental => return Err(later::incremental()),
+        BackupType::Incremental => {
+            return Err(Error::new(Code::Internal, "an incremental backup is a request of its own"));
+        }
     };
     Ok(BackupRequest { target: args.target.clone(), kind, note: args.note.clone(), dry_run: args.dry_run })
+}
+
+fn archive(args: &Backup) -> Result<ArchiveRequest> {
+    if args.note.is_some() {
+        return Err(Error::new(Code::Usage, "an incremental backup keeps no note")
+            .with_hint("notes stand in the manifests of full backups; leave out `--note`"));
+    }
+    Ok(ArchiveRequest { target: args.target.clone(), dry_run: args.dry_run })
+}
+
+fn until(args: &Restore) -> Result<Option<RecoveryTarget>> {
+    let clock = SystemClock;
+    Ok(match (&args.to_time, args.to_tx, args.before_tx) {
+        (Some(text), ..) => Some(RecoveryTarget::Time(when::parse(text, clock.now(), &TimeZone::system())?)),
+        (None, Some(number), _) => Some(RecoveryTarget::Transaction(number)),
+        (None, None, Some(number)) => Some(RecoveryTarget::BeforeTransaction(number)),
+        (None, None, None) => None,
+    })
 }
 
 fn restore(args: &Restore) -> Result<RestoreRequest> {
@@ -61,6 +86,7 @@ fn restore(args: &Restore) -> Result<RestoreRequest> {
         target,
         backup: args.backup.clone(),
         destination,
+        until: until(args)?,
         no_recover: args.no_recover,
         without_system: args.without_system,
         dry_run: args.dry_run,

@@ -13,6 +13,8 @@ pub enum Action {
     ListKeys,
     /// Take a backup.
     Backup,
+    /// Take over a chain of backups.
+    Adopt,
     /// Restore one.
     Restore,
     /// Read stored backups through.
@@ -33,6 +35,7 @@ impl Action {
         Action::Query,
         Action::ListKeys,
         Action::Backup,
+        Action::Adopt,
         Action::Restore,
         Action::Verify,
         Action::Delete,
@@ -46,6 +49,7 @@ impl Action {
             Action::Query => "look at the agent",
             Action::ListKeys => "list keys",
             Action::Backup => "take backups",
+            Action::Adopt => "take over backups",
             Action::Restore => "restore",
             Action::Verify => "verify backups",
             Action::Delete => "delete backups",

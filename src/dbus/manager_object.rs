@@ -83,8 +83,32 @@ impl Manager {
         self.start(Action::Backup, Call(connection, &header), options::read_backup(target, options)).await
     }
 
-    /// Restores `backup`, or the newest one where it is empty. Options: `into` (s) or `in_place` (b), `no_recover` (b),
-    /// `without_system` (b), `dry_run` (b).
+    /// Archives what was committed since. Options: `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn archive(
+        &self,
+        target: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Backup, Call(connection, &header), options::read_archive(target, options)).await
+    }
+
+    /// Makes this host the writer of a target's backups. No options.
+    #[zbus(out_args("job"))]
+    async fn adopt(
+        &self,
+        target: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::Adopt, Call(connection, &header), options::read_adopt(target, options)).await
+    }
+
+    /// Restores `backup`, or all that is archived where it is empty. Options: `into` (s) or `in_place` (b), one of
+    /// `to_time`, `to_tx` and `before_tx` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,

@@ -3,7 +3,8 @@
 
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::{Code, Error, Result};
-use crate::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
+use crate::driver::log::RecoveryTarget;
+use crate::operation::request::{ArchiveRequest, BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use zbus::{OwnedVariant, Variant};
@@ -110,7 +111,7 @@ fn read_kind(text: &str) -> Result<BackupKind> {
     })
 }
 
-/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, no_recover: b, without_system: b, dry_run: b})`.
+/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, no_recover: b, without_system: b, dry_run: b})`.
 pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Request> {
     let mut reader = Reader::new(options);
     let into = reader.text("into")?;
@@ -133,12 +134,48 @@ pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Req
         target: TargetName::new(checked("target", target)?)?,
         backup: optional_backup(backup)?,
         destination,
+        until: read_until(&mut reader)?,
         no_recover: reader.flag("no_recover")?,
         without_system: reader.flag("without_system")?,
         dry_run: reader.flag("dry_run")?,
     };
     reader.finish()?;
     Ok(Request::Restore(request))
+}
+
+/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`: text, so that no client must care for the width of a number.
+fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
+    let bad = |name: &str, text: &str| Error::new(Code::Usage, format!("{name}: {:?} is not one", shortened(text)));
+    let mut found = Vec::new();
+    if let Some(text) = reader.text("to_time")? {
+        found.push(RecoveryTarget::Time(text.parse().map_err(|_| bad("to_time", &text))?));
+    }
+    if let Some(text) = reader.text("to_tx")? {
+        found.push(RecoveryTarget::Transaction(text.parse().map_err(|_| bad("to_tx", &text))?));
+    }
+    if let Some(text) = reader.text("before_tx")? {
+        found.push(RecoveryTarget::BeforeTransaction(text.parse().map_err(|_| bad("before_tx", &text))?));
+    }
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx or before_tx")),
+    }
+}
+
+/// `Archive(s target, a{sv} {dry_run: b})`.
+pub fn read_archive(target: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let target = TargetName::new(checked("target", target)?)?;
+    let request = ArchiveRequest { target, dry_run: reader.flag("dry_run")? };
+    reader.finish()?;
+    Ok(Request::Archive(request))
+}
+
+/// `Adopt(s target, a{sv} {})`.
+pub fn read_adopt(target: &str, options: Received) -> Result<Request> {
+    Reader::new(options).finish()?;
+    Ok(Request::Adopt { target: TargetName::new(checked("target", target)?)? })
 }
 
 /// `Verify(s backup_or_empty, a{sv} {quick: b})`.
@@ -193,6 +230,20 @@ pub fn write(request: &Request) -> Result<Sent> {
             flag("dry_run", restore.dry_run);
             flag("no_recover", restore.no_recover);
             flag("without_system", restore.without_system);
+            let until = match restore.until {
+                None | Some(RecoveryTarget::End) => None,
+                Some(RecoveryTarget::Time(time)) => Some(("to_time", time.to_string())),
+                Some(RecoveryTarget::Transaction(number)) => Some(("to_tx", number.to_string())),
+                Some(RecoveryTarget::BeforeTransaction(number)) => Some(("before_tx", number.to_string())),
+            };
+            if let Some((name, text)) = until {
+                options.insert(name, Variant::from(text));
+            }
+            let mut flag = |name, value: bool| {
+                if value {
+                    options.insert(name, Variant::from(true));
+                }
+            };
             match &restore.destination {
                 Destination::InPlace => flag("in_place", true),
                 Destination::Into(directory) => {
@@ -207,6 +258,7 @@ pub fn write(request: &Request) -> Result<Sent> {
                 }
             }
         }
+        Request::Archive(archive) => flag("dry_run", archive.dry_run),
         Request::Verify(verify) => flag("quick", verify.quick),
         Request::Delete { dry_run, .. } | Request::Cleanup { dry_run } => flag("dry_run", *dry_run),
         _ => {}
@@ -225,6 +277,8 @@ mod tests {
         match request {
             Request::Backup(r) => read_backup(r.target.as_str(), options),
             Request::Restore(r) => read_restore(r.target.as_str(), r.backup.as_deref().unwrap_or(""), options),
+            Request::Archive(r) => read_archive(r.target.as_str(), options),
+            Request::Adopt { target } => read_adopt(target.as_str(), options),
             Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
             Request::Delete { backup, .. } => read_delete(backup, options),
             Request::Cleanup { .. } => read_cleanup(options),
@@ -240,15 +294,24 @@ mod tests {
             Just(Destination::InPlace),
             "/[^\0]{0,60}".prop_map(|path| Destination::Into(PathBuf::from(path)))
         ];
+        let until = proptest::option::of(prop_oneof![
+            (0i64..4_000_000_000_000_000)
+                .prop_map(|micros| { RecoveryTarget::Time(jiff::Timestamp::from_microsecond(micros).expect("time")) }),
+            any::<u64>().prop_map(RecoveryTarget::Transaction),
+            any::<u64>().prop_map(RecoveryTarget::BeforeTransaction),
+        ]);
         prop_oneof![
             (target.clone(), kind, proptest::option::of("[^\0]{0,80}"), any::<bool>()).prop_map(
                 |(target, kind, note, dry_run)| Request::Backup(BackupRequest { target, kind, note, dry_run })
             ),
-            (target, backup.clone(), destination, any::<[bool; 3]>()).prop_map(
-                |(target, backup, destination, [no_recover, without_system, dry_run])| Request::Restore(
-                    RestoreRequest { target, backup, destination, no_recover, without_system, dry_run }
+            (target.clone(), backup.clone(), destination, until, any::<[bool; 3]>()).prop_map(
+                |(target, backup, destination, until, [no_recover, without_system, dry_run])| Request::Restore(
+                    RestoreRequest { target, backup, destination, until, no_recover, without_system, dry_run }
                 )
             ),
+            (target.clone(), any::<bool>())
+                .prop_map(|(target, dry_run)| Request::Archive(ArchiveRequest { target, dry_run })),
+            target.prop_map(|target| Request::Adopt { target }),
             (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
             ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
             any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),

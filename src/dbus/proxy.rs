@@ -86,6 +86,12 @@ impl AgentProxy {
         let options = options::write(request)?;
         let path: OwnedObjectPath = match request {
             Request::Backup(r) => followed.reading(self.call("Backup", &(r.target.as_str(), options), &doing)).await?,
+            Request::Archive(r) => {
+                followed.reading(self.call("Archive", &(r.target.as_str(), options), &doing)).await?
+            }
+            Request::Adopt { target } => {
+                followed.reading(self.call("Adopt", &(target.as_str(), options), &doing)).await?
+            }
             Request::Restore(r) => {
                 let backup = r.backup.as_deref().unwrap_or("");
                 followed.reading(self.call("Restore", &(r.target.as_str(), backup, options), &doing)).await?

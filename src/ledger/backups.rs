@@ -1,6 +1,6 @@
 //! Backups and their copies in repositories.
 
-use super::{Ledger, parsed, time};
+use super::{Ledger, log, parsed, time};
 use crate::artifact::manifest::SignedManifest;
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
@@ -334,6 +334,7 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
                                    key_id = excluded.key_id",
         params![id, repository, manifest.sequence as i64, signed.bytes_sha256, signed.signed_by.as_str()],
     )?;
+    log::insert_base(connection, signed, repository)?;
     Ok(changed > 0)
 }
 

@@ -49,6 +49,31 @@ pub struct RestoreEntry {
     pub duration_ms: u64,
     /// Whether all checks passed; `None` = none were made.
     pub healthy: Option<bool>,
+    /// Where in the database's log it arrived; `None` = that is not known.
+    pub reached: Option<ReachedEntry>,
+    /// Batches of the log that it replayed.
+    pub batches: u64,
+}
+
+/// Where in a database's log a restore arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReachedEntry {
+    /// Whose log.
+    pub stream: String,
+    /// Which of its histories.
+    pub lineage: u32,
+    /// The last transaction.
+    pub transaction: u64,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy, ",
+            "stream, lineage, reached, batches FROM restores ",
+            $rest
+        )
+    };
 }
 
 impl Ledger {
@@ -100,8 +125,9 @@ impl Ledger {
         self.transact(|transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO restores
-                 (name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 (name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy,
+                  stream, lineage, reached, batches)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 params![
                     restore.name,
                     restore.target.as_str(),
@@ -112,7 +138,11 @@ impl Ledger {
                     serde_json::to_string(&restore.set_aside).unwrap_or_default(),
                     restore.plain_bytes as i64,
                     restore.duration_ms as i64,
-                    restore.healthy
+                    restore.healthy,
+                    restore.reached.as_ref().map(|reached| reached.stream.as_str()),
+                    restore.reached.as_ref().map(|reached| i64::from(reached.lineage)),
+                    restore.reached.as_ref().map(|reached| reached.transaction as i64),
+                    restore.batches as i64
                 ],
             )?;
             Ok(())
@@ -127,12 +157,28 @@ impl Ledger {
     /// Restores, newest first.
     pub fn restores(&self) -> Result<Vec<RestoreEntry>> {
         self.with(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy
-                 FROM restores ORDER BY at DESC",
-            )?;
+            let mut statement = connection.prepare_cached(select!("ORDER BY at DESC"))?;
             let rows = statement.query_map([], restore)?;
             rows.collect()
+        })
+    }
+
+    /// When data in service of a target was last exchanged for restored data.
+    pub fn last_restore_in_place(&self, target: &TargetName) -> Result<Option<RestoreEntry>> {
+        self.with(|connection| {
+            let newest = select!("WHERE target = ?1 AND in_place ORDER BY at DESC LIMIT 1");
+            connection.query_row(newest, [target.as_str()], restore).optional()
+        })
+    }
+
+    /// Whether this very event is on record.
+    pub fn has_event(&self, name: &str, target: &TargetName, text: &str) -> Result<bool> {
+        self.with(|connection| {
+            connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM events WHERE name = ?1 AND target = ?2 AND text = ?3)",
+                params![name, target.as_str(), text],
+                |row| row.get(0),
+            )
         })
     }
 
@@ -141,8 +187,7 @@ impl Ledger {
         self.with(|connection| {
             connection
                 .query_row(
-                    "SELECT name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy
-                     FROM restores WHERE target = ?1 AND healthy ORDER BY at DESC LIMIT 1",
+                    select!("WHERE target = ?1 AND healthy ORDER BY at DESC LIMIT 1"),
                     [target.as_str()],
                     restore,
                 )
@@ -165,6 +210,19 @@ fn restore(row: &Row<'_>) -> rusqlite::Result<RestoreEntry> {
         plain_bytes: row.get::<_, i64>(7)? as u64,
         duration_ms: row.get::<_, i64>(8)? as u64,
         healthy: row.get(9)?,
+        reached: reached(row)?,
+        batches: row.get::<_, i64>(13)? as u64,
+    })
+}
+
+fn reached(row: &Row<'_>) -> rusqlite::Result<Option<ReachedEntry>> {
+    let (stream, lineage, transaction): (Option<String>, Option<i64>, Option<i64>) =
+        (row.get(10)?, row.get(11)?, row.get(12)?);
+    Ok(match (stream, lineage, transaction) {
+        (Some(stream), Some(lineage), Some(transaction)) => {
+            Some(ReachedEntry { stream, lineage: lineage as u32, transaction: transaction as u64 })
+        }
+        _ => None,
     })
 }
 
@@ -204,12 +262,16 @@ mod tests {
             plain_bytes: 1,
             duration_ms: 0,
             healthy: Some(true),
+            reached: Some(ReachedEntry { stream: "s".into(), lineage: 2, transaction: 7 }),
+            batches: 3,
         };
         ledger.record_restore(&restore).expect("record");
         ledger.record_restore(&RestoreEntry { duration_ms: 9, ..restore.clone() }).expect("record again");
         assert_eq!(ledger.restores().expect("restores").len(), 1);
         let last = ledger.last_healthy_restore(&restore.target).expect("last").expect("some");
         assert_eq!((last.duration_ms, last.set_aside), (9, vec![PathBuf::from("/y")]));
+        let in_place = ledger.last_restore_in_place(&restore.target).expect("last").expect("some");
+        assert_eq!((in_place.reached, in_place.batches), (restore.reached.clone(), 3));
         ledger.forget_restore(&restore.name).expect("forget");
         assert!(ledger.restores().expect("restores").is_empty());
     }

@@ -6,11 +6,13 @@
 //! - [`backups`]: backups and their copies in repositories
 //! - [`jobs`]: jobs, running and ended
 //! - [`journal`]: events and restores
+//! - [`log`]: the log's archive
 //! - [`standing`]: how a target stands, without reading every backup
 
 pub mod backups;
 pub mod jobs;
 pub mod journal;
+pub mod log;
 mod schema;
 pub mod standing;
 

@@ -4,11 +4,11 @@ use rusqlite_migration::{M, Migrations};
 
 /// Migrations in order; the file's `user_version` counts those that were applied. Never edit one that was released.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(vec![M::up(FIRST), M::up(LOG)])
 }
 
 /// How many there are: a file with a higher `user_version` was made by a newer release.
-pub(super) const CURRENT_VERSION: i64 = 1;
+pub(super) const CURRENT_VERSION: i64 = 2;
 
 /// Times are microseconds since 1970 in UTC; lists and maps are JSON.
 const FIRST: &str = r"
@@ -96,6 +96,91 @@ CREATE TABLE restores (
     healthy     INTEGER
 ) STRICT;
 CREATE INDEX restores_by_target ON restores(target, at DESC);
+";
+
+/// The log's archive. Sums are kept by triggers, since nobody wants to add up a million rows for a line of `status`.
+const LOG: &str = r"
+CREATE TABLE log_batches (
+    repository         TEXT NOT NULL,
+    key                TEXT NOT NULL,
+    target             TEXT NOT NULL,
+    stream             TEXT NOT NULL,
+    lineage            INTEGER NOT NULL,
+    sequence           INTEGER NOT NULL,
+    first_transaction  INTEGER NOT NULL,
+    last_transaction   INTEGER NOT NULL,
+    transactions       INTEGER NOT NULL,
+    first_committed_at INTEGER NOT NULL,
+    last_committed_at  INTEGER NOT NULL,
+    start_mark         TEXT NOT NULL,
+    end_mark           TEXT NOT NULL,
+    anew               INTEGER NOT NULL,
+    plain_bytes        INTEGER NOT NULL,
+    stored_bytes       INTEGER NOT NULL,
+    manifest_sha256    TEXT NOT NULL,
+    state              TEXT NOT NULL CHECK (state IN ('COMPLETE','VALIDATED','CORRUPTED','MISSING')),
+    created_at         INTEGER NOT NULL,
+    PRIMARY KEY (repository, key)
+) STRICT;
+CREATE INDEX log_batches_by_chain ON log_batches(target, repository, stream, lineage, last_transaction DESC);
+CREATE INDEX log_batches_by_time ON log_batches(target, created_at DESC);
+CREATE INDEX log_batches_anew ON log_batches(target, repository, stream, lineage) WHERE anew;
+CREATE INDEX log_batches_unsound ON log_batches(target, repository) WHERE state IN ('CORRUPTED','MISSING');
+
+CREATE TABLE log_sums (
+    target       TEXT NOT NULL,
+    repository   TEXT NOT NULL,
+    stream       TEXT NOT NULL,
+    lineage      INTEGER NOT NULL,
+    batches      INTEGER NOT NULL,
+    transactions INTEGER NOT NULL,
+    plain_bytes  INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    PRIMARY KEY (target, repository, stream, lineage)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER log_batch_added AFTER INSERT ON log_batches BEGIN
+    INSERT INTO log_sums VALUES (NEW.target, NEW.repository, NEW.stream, NEW.lineage, 1, NEW.transactions,
+                                 NEW.plain_bytes, NEW.stored_bytes)
+    ON CONFLICT DO UPDATE SET batches = batches + 1, transactions = transactions + NEW.transactions,
+        plain_bytes = plain_bytes + NEW.plain_bytes, stored_bytes = stored_bytes + NEW.stored_bytes;
+END;
+CREATE TRIGGER log_batch_removed AFTER DELETE ON log_batches BEGIN
+    UPDATE log_sums SET batches = batches - 1, transactions = transactions - OLD.transactions,
+        plain_bytes = plain_bytes - OLD.plain_bytes, stored_bytes = stored_bytes - OLD.stored_bytes
+    WHERE target = OLD.target AND repository = OLD.repository AND stream = OLD.stream AND lineage = OLD.lineage;
+    DELETE FROM log_sums WHERE batches = 0;
+END;
+
+-- Bases from which the log goes on, by repository: each numbers its lineages by itself.
+CREATE TABLE log_bases (
+    backup           TEXT NOT NULL,
+    repository       TEXT NOT NULL,
+    target           TEXT NOT NULL,
+    stream           TEXT NOT NULL,
+    lineage          INTEGER NOT NULL,
+    last_transaction INTEGER NOT NULL,
+    mark             TEXT NOT NULL,
+    created_at       INTEGER NOT NULL,
+    PRIMARY KEY (backup, repository),
+    FOREIGN KEY (backup, repository) REFERENCES copies(backup, repository) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX log_bases_by_chain ON log_bases(target, repository, stream, lineage, last_transaction);
+
+-- How far the archive of each repository is known to reach: everything committed up to the time is in it.
+CREATE TABLE log_ends (
+    target           TEXT NOT NULL,
+    repository       TEXT NOT NULL,
+    stream           TEXT NOT NULL,
+    lineage          INTEGER NOT NULL,
+    last_transaction INTEGER NOT NULL,
+    covered_until    INTEGER NOT NULL,
+    PRIMARY KEY (target, repository)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE restores ADD COLUMN stream TEXT;
+ALTER TABLE restores ADD COLUMN lineage INTEGER;
+ALTER TABLE restores ADD COLUMN reached INTEGER;
+ALTER TABLE restores ADD COLUMN batches INTEGER NOT NULL DEFAULT 0;
 ";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::artifact::manifest::Manifest;
 use crate::base::ids::{BackupId, JobId, TargetName};
 use crate::base::task::{Progress, Severity};
+use crate::driver::log::RecoveryTarget;
 use crate::driver::{Finding, HealthCheck};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use std::path::PathBuf;
 pub enum Answer {
     /// A backup was taken, or would be.
     Backup(BackupReport),
+    /// The log was archived, or would be.
+    Archive(ArchiveReport),
+    /// This host writes a target's chain from now on.
+    Adopt(AdoptReport),
     /// A restore was made, or would be.
     Restore(RestoreReport),
     /// What verification found.
@@ -101,6 +106,88 @@ pub struct BackupReport {
     pub steps: Vec<String>,
 }
 
+/// Result of archiving a log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchiveReport {
+    /// The target.
+    pub target: TargetName,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// What was archived, by repository.
+    pub repositories: Vec<ArchivedIn>,
+    /// Full backups that were taken because the log needed a base.
+    pub bases: Vec<BackupId>,
+    /// Pieces of the log that are lost.
+    pub gaps: Vec<String>,
+    /// What a dry run would do.
+    pub steps: Vec<String>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What was weaker than it should have been.
+    pub warnings: Vec<String>,
+}
+
+impl ArchiveReport {
+    /// A report of nothing yet.
+    pub fn blank(target: &TargetName, dry_run: bool) -> ArchiveReport {
+        ArchiveReport {
+            target: target.clone(),
+            dry_run,
+            repositories: Vec::new(),
+            bases: Vec::new(),
+            gaps: Vec::new(),
+            steps: Vec::new(),
+            duration_ms: 0,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What was archived in a repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArchivedIn {
+    /// The repository.
+    pub repository: String,
+    /// Which of the log's histories.
+    pub lineage: u32,
+    /// Batches that were written.
+    pub batches: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Where the archive ended before.
+    pub from_transaction: u64,
+    /// Where it ends.
+    pub to_transaction: u64,
+    /// When that transaction was committed, where that is known.
+    pub to_time: Option<Timestamp>,
+    /// Everything committed up to here is archived; `None` = it was not archived to the end.
+    pub covered_until: Option<Timestamp>,
+    /// Bytes of log.
+    pub plain_bytes: u64,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+}
+
+/// Result of an adoption.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdoptReport {
+    /// The target.
+    pub target: TargetName,
+    /// The repositories in which this host writes from now on.
+    pub repositories: Vec<AdoptedIn>,
+}
+
+/// A repository that was adopted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdoptedIn {
+    /// The repository.
+    pub repository: String,
+    /// Who wrote before, if anybody did.
+    pub before: Option<String>,
+    /// The epoch that begins.
+    pub epoch: u64,
+}
+
 /// Result of a restore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -120,12 +207,34 @@ pub struct RestoreReport {
     pub set_aside: Vec<PathBuf>,
     /// Plaintext bytes.
     pub plain_bytes: u64,
+    /// How far the log was to be replayed; `None` = not at all.
+    #[serde(default)]
+    pub until: Option<RecoveryTarget>,
+    /// Where in the log it arrived; in a dry run, where it would.
+    #[serde(default)]
+    pub reached: Option<Reached>,
+    /// Batches of the log that were replayed.
+    #[serde(default)]
+    pub batches: u64,
     /// What was checked.
     pub checks: Vec<HealthCheck>,
     /// How long it took.
     pub duration_ms: u64,
     /// The steps, in order; what a dry run prints.
     pub steps: Vec<String>,
+}
+
+/// A point of a database's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Whose log.
+    pub stream: String,
+    /// Which of its histories.
+    pub lineage: u32,
+    /// The last transaction; `None` = not known beforehand.
+    pub transaction: Option<u64>,
+    /// When it was committed.
+    pub time: Option<Timestamp>,
 }
 
 /// Result of a verification.

@@ -1,7 +1,9 @@
 //! Layer 3: the verbs, a file each. [`request::Request`] is what can be asked for, [`answer::Answer`] what comes back;
 //! both are plain data, so that a call travels over D-Bus and in-process alike. [`execute`] carries one out.
 
+pub mod adopt;
 pub mod answer;
+pub mod archive;
 pub mod backup;
 pub mod check;
 pub mod context;
@@ -10,6 +12,8 @@ pub mod delete;
 pub mod expire;
 pub mod keys;
 pub mod list;
+pub(crate) mod log_object;
+pub(crate) mod log_records;
 pub mod preflight;
 pub mod records;
 pub mod recover;
@@ -62,6 +66,8 @@ pub fn execute(context: &Context, request: &Request, job: Option<JobId>, actor: 
 fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
     Ok(match request {
         Request::Backup(request) => Answer::Backup(backup::run(context, request, task)?),
+        Request::Archive(request) => Answer::Archive(archive::run(context, request, task)?),
+        Request::Adopt { target } => Answer::Adopt(adopt::run(context, target, task)?),
         Request::Restore(request) => Answer::Restore(restore::run(context, request, task)?),
         Request::Verify(request) => Answer::Verify(verify::run(context, request, task)?),
         Request::Delete { backup, dry_run } => Answer::Delete(delete::run(context, backup, *dry_run, task)?),
@@ -87,6 +93,11 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
 fn summary(answer: &Answer) -> String {
     match answer {
         Answer::Backup(report) => backup::summary(report),
+        Answer::Archive(report) => archive::summary(report),
+        Answer::Adopt(report) => {
+            let names: Vec<_> = report.repositories.iter().map(|adopted| adopted.repository.as_str()).collect();
+            format!("this host writes the chain of {} in {}", report.target, names.join(", "))
+        }
         Answer::Restore(report) => format!(
             "{} from {} into {} in {} s{}",
             report.backup,

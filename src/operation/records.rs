@@ -7,7 +7,7 @@ use crate::base::task::Severity;
 use crate::base::{Code, Error, Result};
 use crate::ledger::backups::{BackupRecord, CopyState};
 use crate::ledger::jobs::JobEntry;
-use crate::ledger::journal::{EventEntry, RestoreEntry};
+use crate::ledger::journal::{EventEntry, ReachedEntry, RestoreEntry};
 use crate::operation::answer::{
     BackupRow, BackupState, EventRecord, JobRecord, JobState, RestoreRecord, RestoreReport,
 };
@@ -280,6 +280,11 @@ fn restore_entry(target: &Target, report: &RestoreReport) -> RestoreEntry {
         plain_bytes: report.plain_bytes,
         duration_ms: report.duration_ms,
         healthy: healthy(report),
+        reached: report.reached.as_ref().and_then(|reached| {
+            let (stream, lineage) = (reached.stream.clone(), reached.lineage);
+            Some(ReachedEntry { stream, lineage, transaction: reached.transaction? })
+        }),
+        batches: report.batches,
     }
 }
 

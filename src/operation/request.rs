@@ -1,6 +1,7 @@
 //! What can be asked of the agent. Plain data: the same value arrives over D-Bus, from `--direct` and from `run`.
 
 use crate::base::ids::{BackupKind, JobId, TargetName};
+use crate::driver::log::RecoveryTarget;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -10,6 +11,13 @@ use std::path::PathBuf;
 pub enum Request {
     /// Take a backup now.
     Backup(BackupRequest),
+    /// Archive what was committed since.
+    Archive(ArchiveRequest),
+    /// Become the writer of a target's chain.
+    Adopt {
+        /// The database.
+        target: TargetName,
+    },
     /// Bring a backup back.
     Restore(RestoreRequest),
     /// Check stored backups.
@@ -87,6 +95,16 @@ pub struct BackupRequest {
     pub dry_run: bool,
 }
 
+/// See [`Request::Archive`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRequest {
+    /// The database.
+    pub target: TargetName,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// Where a restore goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +125,9 @@ pub struct RestoreRequest {
     pub backup: Option<String>,
     /// Where to.
     pub destination: Destination,
+    /// How far the log is replayed; `None` = to its end, or not at all if a backup is named.
+    #[serde(default)]
+    pub until: Option<RecoveryTarget>,
     /// Leave recovery and checks to the first start.
     #[serde(default)]
     pub no_recover: bool,
@@ -135,6 +156,8 @@ impl Request {
         matches!(
             self,
             Request::Backup(_)
+                | Request::Archive(_)
+                | Request::Adopt { .. }
                 | Request::Restore(_)
                 | Request::Verify(_)
                 | Request::Delete { .. }
@@ -147,6 +170,8 @@ impl Request {
     pub fn verb(&self) -> &'static str {
         match self {
             Request::Backup(_) => "backup",
+            Request::Archive(_) => "archive",
+            Request::Adopt { .. } => "adopt",
             Request::Restore(_) => "restore",
             Request::Verify(_) => "verify",
             Request::Delete { .. } => "delete",
@@ -168,6 +193,8 @@ impl Request {
     pub fn target(&self) -> Option<&TargetName> {
         match self {
             Request::Backup(request) => Some(&request.target),
+            Request::Archive(request) => Some(&request.target),
+            Request::Adopt { target } => Some(target),
             Request::Restore(request) => Some(&request.target),
             Request::Status { target } | Request::List { target } | Request::Check { target } => target.as_ref(),
             _ => None,

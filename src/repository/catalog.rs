@@ -128,16 +128,26 @@ impl Repository {
     pub fn commit_manifest(&self, manifest: &Manifest) -> Result<SignedManifest> {
         let bytes = manifest.seal(self.keyring.current())?;
         let key = manifest.key()?;
-        let outcome = self.put_document(&key, &bytes)?;
-        let opened = self.read_small(&key, DOCUMENT_MAX).and_then(|stored| {
+        self.commit_signed(&key, &bytes, |stored| Manifest::open(stored, &self.keyring, &key))
+    }
+
+    /// Stores a signed document, reads it back and opens it; a copy that cannot be opened is taken away again.
+    pub(super) fn commit_signed<T>(
+        &self,
+        key: &ObjectKey,
+        bytes: &[u8],
+        open: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let outcome = self.put_document(key, bytes)?;
+        let opened = self.read_small(key, DOCUMENT_MAX).and_then(|stored| {
             if stored == bytes {
-                return Manifest::open(&stored, &self.keyring, &key);
+                return open(&stored);
             }
             Err(Error::new(Code::BackupCorrupted, format!("manifest {key} reads back other than it was written")))
         });
         if opened.is_err() && outcome == PutOutcome::Stored {
             // The error that matters is the first one.
-            let _ = self.store.delete(&key);
+            let _ = self.store.delete(key);
         }
         opened
     }
@@ -200,11 +210,21 @@ impl Repository {
         ownership::claim(&*self.store, &self.keyring, &self.name, record)
     }
 
+    /// Makes `record` the owner, whoever was: only for whoever was told to.
+    pub fn take_over(&self, record: &OwnerRecord) -> Result<()> {
+        ownership::take_over(&*self.store, &self.keyring, record)
+    }
+
     /// Deletes a backup: its manifest first, so that it no longer counts, then its objects. Once begun it is finished,
     /// whatever `task` says. Returns how many objects went, the manifest included, and their bytes.
     pub fn delete_backup(&self, manifest: &Manifest, task: &Task) -> Result<(u64, u64)> {
         task.check()?;
         let keys = std::iter::once(manifest.key()?).chain(manifest.objects.iter().map(|object| object.key.clone()));
+        self.delete_all(keys)
+    }
+
+    /// Deletes objects in this order; returns how many there were, and their bytes.
+    pub(super) fn delete_all(&self, keys: impl Iterator<Item = ObjectKey>) -> Result<(u64, u64)> {
         let (mut objects, mut bytes) = (0, 0);
         for key in keys {
             let size = self.store.stat(&key)?.map_or(0, |object| object.size);

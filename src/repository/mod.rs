@@ -6,9 +6,11 @@
 //! - [`conformance`]: one suite that every store passes
 //! - [`small_object`]: objects that fit into memory, in one call
 //! - [`catalog`]: the repository as its users see it: backups, manifests, owners
+//! - [`batches`]: batches of a log
 //! - [`recover_text`]: the instructions and the script that are kept beside the backups
 //! - [`fault`]: what goes wrong in a store
 
+pub mod batches;
 pub mod catalog;
 #[doc(hidden)]
 pub mod conformance;

@@ -59,6 +59,19 @@ pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, reco
     }
 }
 
+/// Replaces the owner's record and reads it back.
+pub(super) fn take_over(store: &dyn Store, keyring: &Keyring, record: &OwnerRecord) -> Result<()> {
+    let key = object_key::owner(&record.environment, &record.target)?;
+    put(store, &key, &signing::seal(record, keyring.current())?, Commit::Replace)?;
+    match read_owner(store, keyring, &record.environment, &record.target)? {
+        Some(present) if present == *record => Ok(()),
+        _ => {
+            let text = format!("{key} of {} reads back other than it was written", store.location());
+            Err(Error::new(Code::RepositoryIo, text))
+        }
+    }
+}
+
 fn judge(repository: &str, present: &OwnerRecord, claimed: &OwnerRecord) -> Result<()> {
     if present.owner.is_same_writer(&claimed.owner) {
         return Ok(());

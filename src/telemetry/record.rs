@@ -26,6 +26,10 @@ pub enum Occasion {
     JobCancelled,
     /// A job was found that an earlier agent process had left unfinished.
     JobInterrupted,
+    /// A piece of a database's log was lost before it was archived.
+    LogGap,
+    /// A database's history is not the one that was archived, and nothing on record says why.
+    LogForked,
 }
 
 impl Occasion {
@@ -39,6 +43,8 @@ impl Occasion {
         Occasion::JobFailed,
         Occasion::JobCancelled,
         Occasion::JobInterrupted,
+        Occasion::LogGap,
+        Occasion::LogForked,
     ];
 
     /// The record's `MESSAGE_ID`: 128 bits, 32 hex digits.
@@ -52,12 +58,14 @@ impl Occasion {
             Occasion::JobFailed => "e03a43e6a0e74516ab5619f43b7bdbab",
             Occasion::JobCancelled => "a8bc5fcaf68642cab8c64c1407c7c8fd",
             Occasion::JobInterrupted => "f200b9ee66b347c0b6d612922018988c",
+            Occasion::LogGap => "1c1c708f93cd14b41fc974efc2f54034",
+            Occasion::LogForked => "9445a3f8771120c0c1f15fe9ec2ce104",
         }
     }
 
     fn level(self) -> Level {
         match self {
-            Occasion::JobFailed => Level::ERROR,
+            Occasion::JobFailed | Occasion::LogGap | Occasion::LogForked => Level::ERROR,
             Occasion::JobInterrupted | Occasion::AgentRecovered => Level::WARN,
             _ => Level::INFO,
         }

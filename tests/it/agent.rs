@@ -26,6 +26,7 @@ fn restore(destination: Destination) -> Request {
         target: target("graph"),
         backup: None,
         destination,
+        until: None,
         no_recover: false,
         without_system: false,
         dry_run: false,

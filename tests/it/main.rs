@@ -2,6 +2,7 @@
 //! `servers/`, and end with the test.
 
 mod agent;
+mod chain;
 mod cli;
 mod damage;
 mod kill;

@@ -56,6 +56,13 @@ impl Site {
         site
     }
 
+    /// The same with a database that has a log.
+    pub(crate) fn logged() -> Site {
+        let site = Site::simulated();
+        neo4j_backup_agent::driver::sim::log::begin(&site.path("database")).expect("log");
+        site
+    }
+
     /// Its directory.
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
@@ -140,6 +147,7 @@ pub(crate) fn restore_request(target: &str, destination: Destination) -> Restore
         target: TargetName::new(target).expect("name"),
         backup: None,
         destination,
+        until: None,
         no_recover: false,
         without_system: false,
         dry_run: false,

@@ -4,6 +4,7 @@ mod backups;
 mod findings;
 mod jobs;
 mod keys;
+mod log;
 pub mod moment;
 mod reports;
 mod restores;
@@ -16,6 +17,8 @@ use crate::operation::answer::{Answer, TargetFinding};
 pub fn answer(answer: &Answer, output: &Output) -> String {
     match answer {
         Answer::Backup(report) => reports::backup(report, output),
+        Answer::Archive(report) => log::archive(report, output),
+        Answer::Adopt(report) => log::adopt(report),
         Answer::Restore(report) => reports::restore(report, output),
         Answer::Verify(report) => reports::verify(report, output),
         Answer::Delete(report) => reports::delete(report),

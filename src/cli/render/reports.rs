@@ -1,7 +1,7 @@
 //! What jobs report when they end: `backup`, `restore`, `verify`, `delete`, `rescan`.
 
 use super::super::output::Output;
-use super::moment;
+use super::{log, moment};
 use crate::base::bytes::human;
 use crate::operation::answer::{BackupReport, CleanupReport, DeleteReport, RescanReport, RestoreReport, VerifyReport};
 use std::fmt::Write as _;
@@ -44,11 +44,14 @@ fn numbered(text: &mut String, steps: &[String]) {
     }
 }
 
-pub(super) fn restore(report: &RestoreReport, _: &Output) -> String {
+pub(super) fn restore(report: &RestoreReport, output: &Output) -> String {
     let mut text = String::new();
     let place = report.directory.display();
     if report.dry_run {
         let _ = writeln!(text, "dry run, nothing was written: restoring {} to {place} would be", report.backup);
+        if let Some(until) = report.until {
+            let _ = writeln!(text, "  until {}", log::until(until, output));
+        }
         numbered(&mut text, &report.steps);
         return text;
     }
@@ -59,6 +62,13 @@ pub(super) fn restore(report: &RestoreReport, _: &Output) -> String {
     };
     line("restore", report.restore.clone());
     line("from", report.repository.clone());
+    if let Some(until) = report.until {
+        line("until", log::until(until, output));
+    }
+    if let Some(reached) = &report.reached {
+        let batches = moment::number_of(report.batches, "batch").replace("batchs", "batches");
+        line("reached", format!("{} ({batches} of the log)", log::reached(reached, output)));
+    }
     line("size", human(report.plain_bytes));
     line("duration", moment::duration(report.duration_ms));
     for path in &report.set_aside {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `size` | bytes | a full backup is a generated stream of that length instead of the tree |
 //! | `pause-at` | bytes | reading blocks there until the file `go` appears or the job is cancelled |
+//! | `pause-log-at` | bytes | reading the log blocks there, in the same way |
 //! | `fail-at` | bytes | reading fails there |
 //! | `fail-check` | text | the restored copy fails its connectivity check with this text |
 //! | `fail-ready` | – | the server in service does not become ready while the file exists |
@@ -33,6 +34,11 @@ impl Control {
     /// Where reading blocks.
     pub(super) fn pause_at(&self) -> Result<Option<u64>> {
         self.number("pause-at")
+    }
+
+    /// Where reading the log blocks.
+    pub(super) fn pause_log_at(&self) -> Result<Option<u64>> {
+        self.number("pause-log-at")
     }
 
     /// Where reading fails.

@@ -1,5 +1,6 @@
 //! The files of a fake database, in a fixed order, and what can be counted of them.
 
+use super::log;
 use crate::artifact::statistics::Statistics;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -63,6 +64,11 @@ impl DataTree {
         self.entries.iter().filter_map(|entry| entry.size.map(|size| (entry.path.as_path(), size)))
     }
 
+    /// The files that no log changes: they are as many in every state.
+    fn tables(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.files().filter(|(path, _)| !log::is_part(path))
+    }
+
     /// The sum of the files' sizes.
     pub(super) fn bytes(&self) -> u64 {
         self.files().map(|(_, size)| size).sum()
@@ -78,10 +84,10 @@ impl DataTree {
     pub(super) fn statistics(&self) -> Statistics {
         Statistics {
             counts: BTreeMap::from([
-                ("files".to_owned(), self.files().count() as u64),
-                ("bytes".to_owned(), self.bytes()),
+                ("files".to_owned(), self.tables().count() as u64),
+                ("bytes".to_owned(), self.tables().map(|(_, size)| size).sum()),
             ]),
-            schema: self.files().map(|(path, _)| path.to_string_lossy().into_owned()).collect(),
+            schema: self.tables().map(|(path, _)| path.to_string_lossy().into_owned()).collect(),
             ..Statistics::default()
         }
     }

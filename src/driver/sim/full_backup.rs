@@ -3,9 +3,11 @@
 use super::control::Control;
 use super::data_tree::DataTree;
 use super::generated_bytes::GeneratedBytes;
+use super::log::{self, Pinned};
 use super::steered_reader::SteeredReader;
 use super::tar_reader::TarReader;
-use crate::artifact::manifest::{Content, Role};
+use crate::artifact::log_batch::LogMark;
+use crate::artifact::manifest::{Content, LogPosition, Role};
 use crate::base::Result;
 use crate::base::ids::BackupKind;
 use crate::base::task::Task;
@@ -19,6 +21,8 @@ const STREAM_SEED: u64 = 0;
 /// A full backup that was begun.
 pub(super) struct SimBackup {
     volume: Option<Volume>,
+    /// Where the log stood at the beginning, and what was copied of it.
+    log: Option<(LogMark, Pinned)>,
 }
 
 impl SimBackup {
@@ -44,17 +48,35 @@ impl SimBackup {
             hash_plain: kind == BackupKind::Dump,
             estimated_bytes,
         };
-        let (data, control) = (data.to_owned(), control.clone());
-        let open = Box::new(move |task: &Task| open(data, size, &control, task));
-        Ok(SimBackup { volume: Some(Volume { spec, open }) })
+        let log = match size.is_none() && log::is_there(data) {
+            true => Some((log::end(data)?, Pinned::default())),
+            false => None,
+        };
+        let (data, control, logged) = (data.to_owned(), control.clone(), log.clone());
+        let open = Box::new(move |task: &Task| open(data, size, logged, &control, task));
+        Ok(SimBackup { volume: Some(Volume { spec, open }), log })
     }
 }
 
-fn open(data: PathBuf, size: Option<u64>, control: &Control, task: &Task) -> Result<Box<dyn VolumeReader>> {
-    Ok(match size {
-        Some(size) => Box::new(SteeredReader::new(GeneratedBytes::new(STREAM_SEED, size), control, task)?),
-        None => Box::new(SteeredReader::new(TarReader::new(DataTree::scan(&data, task)?), control, task)?),
-    })
+fn open(
+    data: PathBuf,
+    size: Option<u64>,
+    log: Option<(LogMark, Pinned)>,
+    control: &Control,
+    task: &Task,
+) -> Result<Box<dyn VolumeReader>> {
+    if let Some(size) = size {
+        return Ok(Box::new(SteeredReader::new(GeneratedBytes::new(STREAM_SEED, size), control, task)?));
+    }
+    let tree = DataTree::scan(&data, task)?;
+    let reader = match log {
+        Some((start, pinned)) => {
+            let late = Box::new(move || pinned.list(&data, &start));
+            TarReader::new(log::without_log_files(tree), Some(late))
+        }
+        None => TarReader::new(tree, None),
+    };
+    Ok(Box::new(SteeredReader::new(reader, control, task)?))
 }
 
 impl<R: Read + Send> VolumeReader for SteeredReader<R> {
@@ -70,6 +92,14 @@ impl FullBackup for SimBackup {
     }
 
     fn finish(self: Box<Self>, _: &Task) -> Result<FullReport> {
-        Ok(FullReport::default())
+        let Some((start, pinned)) = self.log else { return Ok(FullReport::default()) };
+        let position = pinned.mark().map(|mark| LogPosition {
+            lineage: String::new(),
+            start: start.transaction.to_string(),
+            end: mark.transaction.to_string(),
+            log_contained: true,
+            mark: Some(mark),
+        });
+        Ok(FullReport { position, ..FullReport::default() })
     }
 }

@@ -3,12 +3,13 @@
 //! The database is a directory: `data/` holds its files, `identity` says which database it is, `sim.conf` is the
 //! configuration that lies outside the data, and the server "runs" for as long as the file `running` exists. So
 //! `touch` and `rm` are all that starting and stopping needs ([`SimDriver::service_commands`]). Files in `control/` make
-//! it slow, large or broken ([`control`]).
+//! it slow, large or broken ([`control`]). With [`log::begin`] it gets a log that can be archived and replayed.
 
 mod control;
 mod data_tree;
 mod full_backup;
 mod generated_bytes;
+pub mod log;
 mod populate;
 mod restore;
 mod steered_reader;
@@ -16,7 +17,9 @@ mod tar_reader;
 
 pub use populate::populate;
 
+use super::log::{LogSource, Resumption};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
 use crate::artifact::statistics::Statistics;
 use crate::base::clock::wait_until;
@@ -117,7 +120,7 @@ impl Driver for SimDriver {
     }
 
     fn default_kind(&self) -> BackupKind {
-        BackupKind::Dump
+        if log::is_there(&self.data()) { BackupKind::Base } else { BackupKind::Dump }
     }
 
     fn needs_stop(&self, kind: BackupKind) -> bool {
@@ -159,6 +162,10 @@ impl Driver for SimDriver {
         Ok(Box::new(SimRestore::begin(manifest, place, self.control())?))
     }
 
+    fn log(&self) -> Option<&dyn LogSource> {
+        log::is_there(&self.data()).then_some(self)
+    }
+
     fn doctor(&self, _: &Task) -> Vec<Finding> {
         if self.data().is_dir() {
             return Vec::new();
@@ -169,6 +176,13 @@ impl Driver for SimDriver {
             text: format!("the fake database in {} has no data directory", self.shown()),
             fix: format!("mkdir -- {}", self.data().display()),
         }]
+    }
+}
+
+impl LogSource for SimDriver {
+    fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption> {
+        task.check()?;
+        log::source::resume(&self.data(), &self.control(), after)
     }
 }
 

@@ -2,12 +2,15 @@
 
 use super::control::Control;
 use super::data_tree::DataTree;
+use super::log::replay::{self, LogSink};
+use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::artifact::statistics::Statistics;
 use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::untar::{Limits, Unpacker};
 use crate::base::{Code, Error, Result, durable_tree};
+use crate::driver::log::RecoveryTarget;
 use crate::driver::{Census, HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -33,6 +36,10 @@ pub(super) struct SimRestore {
     owner: Option<OsUser>,
     recorded: Statistics,
     control: Control,
+    /// The last transaction of the base; `None` = it has no log.
+    base_end: Option<u64>,
+    /// Where the log ends after the restore.
+    end: Option<LogMark>,
 }
 
 impl SimRestore {
@@ -40,7 +47,9 @@ impl SimRestore {
     pub(super) fn begin(manifest: &Manifest, place: &RestorePlace, control: Control) -> Result<SimRestore> {
         let data = place.directory.join("data");
         DirBuilder::new().mode(0o700).create(&data).map_err(|cause| Error::io("making", &data, cause))?;
-        Ok(SimRestore { data, owner: place.owner.clone(), recorded: manifest.statistics.clone(), control })
+        let base_end = manifest.position.as_ref().and_then(|position| Some(position.mark.as_ref()?.transaction));
+        let recorded = manifest.statistics.clone();
+        Ok(SimRestore { data, owner: place.owner.clone(), recorded, control, base_end, end: None })
     }
 
     fn compare(&self, restored: &DataTree) -> HealthCheck {
@@ -80,7 +89,25 @@ impl RestoreSession for SimRestore {
         }
     }
 
+    fn log_sink(&mut self, batch: &LogBatch, _: &Task) -> Result<Box<dyn VolumeSink>> {
+        Ok(Box::new(LogSink::new(&self.data, batch)))
+    }
+
+    fn end_log(&mut self, until: RecoveryTarget, _: &Task) -> Result<LogMark> {
+        let none = || Error::new(Code::NotAvailable, "replaying the log over a backup that has none");
+        let mark = replay::cut(&self.data, until, self.base_end.ok_or_else(none)?)?;
+        self.end = Some(mark.clone());
+        Ok(mark)
+    }
+
     fn complete(&mut self, task: &Task) -> Result<()> {
+        if self.base_end.is_some() {
+            let reached = replay::recover(&self.data)?;
+            if let Some(end) = self.end.as_ref().filter(|end| end.transaction != reached) {
+                let text = format!("recovery arrived at transaction {reached}, not at {}", end.transaction);
+                return Err(Error::new(Code::RestoreFailed, text));
+            }
+        }
         durable_tree::settle(&self.data, self.owner.as_ref(), task)
     }
 

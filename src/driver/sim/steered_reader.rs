@@ -28,6 +28,12 @@ impl<R: Read> SteeredReader<R> {
         Ok(SteeredReader { inner, control: control.clone(), task: task.clone(), position: 0, pause_at, fail_at })
     }
 
+    /// A stream of the log, which pauses at a place of its own.
+    pub(super) fn of_log(inner: R, control: &Control, task: &Task) -> Result<Self> {
+        let pause_at = control.pause_log_at()?;
+        Ok(SteeredReader { inner, control: control.clone(), task: task.clone(), position: 0, pause_at, fail_at: None })
+    }
+
     fn pause(&self) -> Result<()> {
         let ended = wait_until(LONGEST_PAUSE, POLL_INTERVAL, || self.control.may_go() || self.task.check().is_err());
         self.task.check()?;

@@ -16,11 +16,16 @@ const BLOCK: u64 = 512;
 pub(super) struct TarReader {
     root: PathBuf,
     entries: IntoIter<Entry>,
+    /// Lists what comes last, once everything else was read.
+    late: Option<Late>,
     /// Headers, padding and the end mark: whatever is not a file's data.
     frame: Cursor<Vec<u8>>,
     file: Option<OpenFile>,
     ended: bool,
 }
+
+/// Lists entries when it is their turn.
+pub(super) type Late = Box<dyn FnOnce() -> Result<Vec<Entry>> + Send>;
 
 struct OpenFile {
     path: PathBuf,
@@ -30,11 +35,12 @@ struct OpenFile {
 }
 
 impl TarReader {
-    /// Starts before the first entry.
-    pub(super) fn new(tree: DataTree) -> Self {
+    /// Starts before the first entry; what `late` lists comes after all of them.
+    pub(super) fn new(tree: DataTree, late: Option<Late>) -> Self {
         TarReader {
             root: tree.root,
             entries: tree.entries.into_iter(),
+            late,
             frame: Cursor::default(),
             file: None,
             ended: false,
@@ -44,6 +50,10 @@ impl TarReader {
     /// Puts the next entry's header into the frame and opens its file; after the last entry, the end mark.
     fn advance(&mut self) -> Result<()> {
         let Some(entry) = self.entries.next() else {
+            if let Some(list) = self.late.take() {
+                self.entries = list()?.into_iter();
+                return Ok(());
+            }
             self.ended = true;
             self.frame = Cursor::new(vec![0; 2 * BLOCK as usize]);
             return Ok(());

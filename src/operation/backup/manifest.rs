@@ -73,6 +73,12 @@ pub(super) fn commit(
     if let Some(owner) = repository.owner(&context.environment, &target.name)? {
         manifest.owner.epoch = owner.owner.epoch;
     }
+    if let (Some(position), Some(place)) = (&mut manifest.position, &branch.place)
+        && let Some(mark) = &position.mark
+    {
+        place.admit(mark)?;
+        position.lineage = place.lineage.to_string();
+    }
     if let Some(last) = records::last_in(context, target, repository)? {
         manifest.sequence = last.sequence + 1;
         manifest.predecessor = Some(last.predecessor);

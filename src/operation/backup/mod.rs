@@ -5,8 +5,8 @@
 
 mod config_archive;
 mod manifest;
-mod objects;
-mod preparation;
+pub(crate) mod objects;
+pub(crate) mod preparation;
 pub(crate) mod stopped_server;
 
 pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
@@ -39,6 +39,16 @@ struct Taken {
 /// Errors: `BUSY`, `BACKUP_NO_SPACE`, `OWNER_CONFLICT`, the driver's own, `BACKUP_PARTIAL` if it is complete in some
 /// repositories only. Whatever the error, the server runs again and nothing unfinished is left in a repository.
 pub fn run(context: &Context, request: &BackupRequest, task: &Task) -> Result<BackupReport> {
+    run_into(context, request, &context.target(&request.target)?.repositories, task)
+}
+
+/// [`run`] into some of the target's repositories only.
+pub(crate) fn run_into(
+    context: &Context,
+    request: &BackupRequest,
+    repositories: &[String],
+    task: &Task,
+) -> Result<BackupReport> {
     let watch = Stopwatch::start();
     let target = context.target(&request.target)?;
     let kind = request.kind.unwrap_or_else(|| target.driver.default_kind());
@@ -50,7 +60,8 @@ pub fn run(context: &Context, request: &BackupRequest, task: &Task) -> Result<Ba
         return preparation::rehearse(context, target, &source, kind);
     }
 
-    let Prepared { branches, left_out, id } = preparation::prepare(context, target, &source, kind, &lane, task)?;
+    let Prepared { branches, left_out, id } =
+        preparation::prepare(context, target, &source, kind, repositories, &lane, task)?;
     let shape = Shape::of(target, &context.environment, &id)?;
     let outcome = take(context, target, &shape, &branches, &source, task)
         .and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
@@ -133,7 +144,7 @@ fn finish(
         compressed: false,
         hash_plain: true,
     };
-    taken.objects.push(write_object(shape, &outline, branches, &archive[..], |_| Ok(()), task)?);
+    taken.objects.push(write_object(&shape.sealing, &shape.stem, &outline, branches, &archive[..], |_| Ok(()), task)?);
     read_back(target, &taken.objects, branches, task)?;
     if let Some(remark) = &taken.census.statistics.remark {
         task.warn(format!("counts: {remark}"));

@@ -1,11 +1,12 @@
 //! Streams a backup's volumes through the pipeline into every repository at once, and reads back what was written.
 
 use crate::artifact::manifest::{Content, ObjectRecord, Role};
-use crate::artifact::object_key;
+use crate::artifact::object_key::{self, ObjectKey};
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Volume;
+use crate::operation::archive::BasePlace;
 use crate::operation::context::Target;
 use crate::pipeline::{self, Compression, Protection, SealSpec};
 use crate::repository::catalog::Repository;
@@ -15,29 +16,31 @@ use std::io::{Read, Write};
 use std::sync::Mutex;
 
 /// Lanes that run side by side at most. Two keep two cores busy; each costs a compressor's memory.
-pub(super) const LANES_AT_ONCE: usize = 2;
+pub(crate) const LANES_AT_ONCE: usize = 2;
 
 /// One repository during a backup. The first failure is kept; from then on the repository is left out, and the backup
 /// goes on in the others.
-pub(super) struct Branch {
+pub(crate) struct Branch {
     /// The repository.
-    pub(super) repository: Repository,
+    pub(crate) repository: Repository,
+    /// Where a base stands in this repository's histories of the log; `None` = there is no log.
+    pub(crate) place: Option<BasePlace>,
     failure: Mutex<Option<Error>>,
 }
 
 impl Branch {
     /// A repository that has not failed yet.
-    pub(super) fn new(repository: Repository) -> Self {
-        Branch { repository, failure: Mutex::new(None) }
+    pub(crate) fn new(repository: Repository) -> Self {
+        Branch { repository, place: None, failure: Mutex::new(None) }
     }
 
     /// Whether it still takes part.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.failure.lock().unwrap_or_else(|p| p.into_inner()).is_none()
     }
 
     /// Leaves it out from now on.
-    pub(super) fn fail(&self, error: Error) {
+    pub(crate) fn fail(&self, error: Error) {
         let mut failure = self.failure.lock().unwrap_or_else(|p| p.into_inner());
         if failure.is_none() {
             *failure = Some(error.context(format!("repository {}", self.repository.name())));
@@ -45,13 +48,13 @@ impl Branch {
     }
 
     /// Why it was left out.
-    pub(super) fn take_failure(&self) -> Option<Error> {
+    pub(crate) fn take_failure(&self) -> Option<Error> {
         self.failure.lock().unwrap_or_else(|p| p.into_inner()).take()
     }
 }
 
 /// Fails with the first branch's reason once no branch is left.
-pub(super) fn require_survivor(branches: &[Branch]) -> Result<()> {
+pub(crate) fn require_survivor(branches: &[Branch]) -> Result<()> {
     if branches.iter().any(Branch::is_alive) {
         return Ok(());
     }
@@ -59,75 +62,115 @@ pub(super) fn require_survivor(branches: &[Branch]) -> Result<()> {
     Err(first.unwrap_or_else(|| Error::new(Code::RepositoryNotFound, "no repository is configured for this target")))
 }
 
-/// What all objects of a backup have in common.
-pub(super) struct Shape<'a> {
-    /// The environment, part of the key.
-    pub(super) environment: &'a str,
-    /// The backup.
-    pub(super) id: &'a BackupId,
+/// How a target's objects are sealed.
+pub(crate) struct Sealing {
     /// Compression of what is not compressed yet.
-    pub(super) compression: Compression,
+    pub(crate) compression: Compression,
     /// Encryption.
-    pub(super) protection: Protection,
+    pub(crate) protection: Protection,
 }
 
-impl<'a> Shape<'a> {
-    /// The shape that a target's configuration asks for.
-    pub(super) fn of(target: &Target, environment: &'a str, id: &'a BackupId) -> Result<Self> {
+impl Sealing {
+    /// As the target's configuration asks for.
+    pub(crate) fn of(target: &Target) -> Result<Self> {
         let keyring = target.keyring.get()?;
         let protection = match target.iterations {
             Some(iterations) => Protection::Encrypted { key: keyring.current().clone(), iterations },
             None => Protection::Plain,
         };
-        Ok(Shape { environment, id, compression: target.compression, protection })
+        Ok(Sealing { compression: target.compression, protection })
+    }
+}
+
+/// What all objects of a backup have in common.
+pub(crate) struct Shape<'a> {
+    /// The backup.
+    pub(crate) id: &'a BackupId,
+    /// What their keys begin with.
+    pub(crate) stem: String,
+    /// How they are sealed.
+    pub(crate) sealing: Sealing,
+}
+
+impl<'a> Shape<'a> {
+    /// The shape of a backup of `target`.
+    pub(crate) fn of(target: &Target, environment: &str, id: &'a BackupId) -> Result<Self> {
+        let manifest = object_key::backup_manifest(environment, id)?;
+        let stem = manifest.as_str().trim_end_matches(object_key::MANIFEST_SUFFIX).to_owned();
+        Ok(Shape { id, stem, sealing: Sealing::of(target)? })
     }
 }
 
 /// What an object is, before it is written.
-pub(super) struct Outline {
+pub(crate) struct Outline {
     /// Its name within the backup.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What it is for.
-    pub(super) role: Role,
+    pub(crate) role: Role,
     /// How its plaintext is laid out.
-    pub(super) content: Content,
+    pub(crate) content: Content,
     /// Its lane.
-    pub(super) lane: u32,
+    pub(crate) lane: u32,
     /// The key's ending before filters.
-    pub(super) extension: String,
+    pub(crate) extension: String,
     /// Whether the lane stands in the key.
-    pub(super) striped: bool,
+    pub(crate) striped: bool,
     /// Whether it is compressed already.
-    pub(super) compressed: bool,
+    pub(crate) compressed: bool,
     /// Whether the plaintext's SHA-256 is wanted.
-    pub(super) hash_plain: bool,
+    pub(crate) hash_plain: bool,
+}
+
+impl Outline {
+    /// A batch of a log.
+    pub(crate) fn of_log(extension: &str) -> Outline {
+        Outline {
+            name: "log".to_owned(),
+            role: Role::Log,
+            content: Content::LogRanges,
+            lane: 0,
+            extension: extension.to_owned(),
+            striped: false,
+            compressed: false,
+            hash_plain: true,
+        }
+    }
+
+    /// The key it gets.
+    pub(crate) fn key(&self, sealing: &Sealing, stem: &str) -> Result<ObjectKey> {
+        let suffix = match self.compression(sealing) {
+            Compression::None => None,
+            Compression::Gzip(_) => Some("gzip"),
+            Compression::Zstd { .. } => Some("zstd"),
+        };
+        let encrypted = matches!(sealing.protection, Protection::Encrypted { .. });
+        let mut extension = object_key::filtered_extension(&self.extension, suffix, encrypted);
+        if self.striped {
+            extension += &format!(".{:02}", self.lane);
+        }
+        ObjectKey::new(format!("{stem}.{extension}"))
+    }
+
+    fn compression(&self, sealing: &Sealing) -> Compression {
+        if self.compressed { Compression::None } else { sealing.compression }
+    }
 }
 
 /// Writes one stream as one object into every living branch. The object is committed only after `finished` agreed:
 /// that a stream ended proves nothing.
-pub(super) fn write_object<R: Read + Send>(
-    shape: &Shape<'_>,
+pub(crate) fn write_object<R: Read + Send>(
+    sealing: &Sealing,
+    stem: &str,
     outline: &Outline,
     branches: &[Branch],
     mut source: R,
     finished: impl FnOnce(R) -> Result<()>,
     task: &Task,
 ) -> Result<ObjectRecord> {
-    let compression = if outline.compressed { Compression::None } else { shape.compression };
-    let suffix = match compression {
-        Compression::None => None,
-        Compression::Gzip(_) => Some("gzip"),
-        Compression::Zstd { .. } => Some("zstd"),
-    };
-    let encrypted = matches!(shape.protection, Protection::Encrypted { .. });
-    let mut extension = object_key::filtered_extension(&outline.extension, suffix, encrypted);
-    if outline.striped {
-        extension += &format!(".{:02}", outline.lane);
-    }
-    let key = object_key::backup_object(shape.environment, shape.id, &extension)?;
+    let (key, compression) = (outline.key(sealing, stem)?, outline.compression(sealing));
 
     let mut tee = Tee::open(branches, &key)?;
-    let spec = SealSpec { compression, protection: shape.protection.clone(), hash_plain: outline.hash_plain };
+    let spec = SealSpec { compression, protection: sealing.protection.clone(), hash_plain: outline.hash_plain };
     let sealed = pipeline::seal(&mut source, &mut tee, &spec, task).map_err(|error| tee.explain(error))?;
     finished(source)?;
     tee.commit()?;
@@ -145,7 +188,7 @@ pub(super) fn write_object<R: Read + Send>(
 }
 
 /// Writes all volumes, up to `at_once` side by side; the records come back in the volumes' order.
-pub(super) fn write_volumes(
+pub(crate) fn write_volumes(
     shape: &Shape<'_>,
     volumes: Vec<Volume>,
     branches: &[Branch],
@@ -197,8 +240,9 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
         hash_plain: spec.hash_plain,
     };
     let reader = (volume.open)(task)?;
-    let record = write_object(shape, &outline, branches, reader, |reader| reader.finish(task), task)
-        .map_err(|error| error.context(format!("backing up {}", outline.name)))?;
+    let record =
+        write_object(&shape.sealing, &shape.stem, &outline, branches, reader, |reader| reader.finish(task), task)
+            .map_err(|error| error.context(format!("backing up {}", outline.name)))?;
     task.info(format!(
         "{}: {} bytes of data, {} stored",
         record.key.file_name(),
@@ -210,7 +254,7 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
 
 /// Reads every object back from every living branch: parts, decryption, decompression, digests of the plaintext.
 /// Only what passes here counts.
-pub(super) fn read_back(target: &Target, records: &[ObjectRecord], branches: &[Branch], task: &Task) -> Result<()> {
+pub(crate) fn read_back(target: &Target, records: &[ObjectRecord], branches: &[Branch], task: &Task) -> Result<()> {
     let living = branches.iter().filter(|branch| branch.is_alive()).count() as u64;
     let plain: u64 = records.iter().map(|record| record.plain.size).sum();
     task.phase("reading back", plain * living);
@@ -240,7 +284,7 @@ struct Tee<'a> {
 }
 
 impl<'a> Tee<'a> {
-    fn open(branches: &'a [Branch], key: &object_key::ObjectKey) -> Result<Self> {
+    fn open(branches: &'a [Branch], key: &ObjectKey) -> Result<Self> {
         let mut writers = Vec::new();
         for branch in branches.iter().filter(|branch| branch.is_alive()) {
             match branch.repository.store().create(key) {

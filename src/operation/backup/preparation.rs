@@ -10,7 +10,7 @@ use crate::driver::Source;
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Target};
 use crate::operation::preflight::{self, Need};
-use crate::operation::{records, unfinished};
+use crate::operation::{archive, records, unfinished};
 use crate::repository::catalog::Repository;
 
 /// A backup that may begin.
@@ -30,6 +30,7 @@ pub(super) fn prepare(
     target: &Target,
     source: &Source,
     kind: BackupKind,
+    repositories: &[String],
     lane: &FileLock,
     task: &Task,
 ) -> Result<Prepared> {
@@ -39,7 +40,7 @@ pub(super) fn prepare(
     )?;
     let mut branches = Vec::new();
     let mut left_out = Vec::new();
-    for name in &target.repositories {
+    for name in repositories {
         match context
             .repository_to_write(target, name)
             .and_then(|repository| admit(context, target, source, repository))
@@ -56,12 +57,25 @@ pub(super) fn prepare(
         return Err(left_out.into_iter().next().unwrap_or_else(none));
     }
     unfinished::settle(context, target, lane, task);
+    archive::place_base(context, target, source, &mut branches, task)?;
     let id = free_id(context, target, kind, &branches)?;
     unfinished::begin(context, &id)?;
     Ok(Prepared { branches, left_out, id })
 }
 
 fn admit(context: &Context, target: &Target, source: &Source, repository: Repository) -> Result<Repository> {
+    claim(context, target, source, &repository)?;
+    if let Some(space) = repository.store().space()? {
+        let last = records::last_sizes(context, &target.name)?;
+        let required = preflight::expected_stored(source.estimated_bytes, last);
+        let need = Need { required, minimum_free_percent: target.minimum_free_percent };
+        preflight::judge(&repository.store().location(), space, need)?;
+    }
+    Ok(repository)
+}
+
+/// Makes sure that this host's data is the chain's writer: the first becomes it, another one is `OWNER_CONFLICT`.
+pub(crate) fn claim(context: &Context, target: &Target, source: &Source, repository: &Repository) -> Result<()> {
     let current = repository.owner(&context.environment, &target.name)?;
     let epoch = current.as_ref().map_or(1, |record| record.owner.epoch);
     let owner = context.owner(&source.data_identity, epoch);
@@ -72,14 +86,7 @@ fn admit(context: &Context, target: &Target, source: &Source, repository: Reposi
         target: target.name.clone(),
         owner,
         since: context.clock.now(),
-    })?;
-    if let Some(space) = repository.store().space()? {
-        let last = records::last_sizes(context, &target.name)?;
-        let required = preflight::expected_stored(source.estimated_bytes, last);
-        let need = Need { required, minimum_free_percent: target.minimum_free_percent };
-        preflight::judge(&repository.store().location(), space, need)?;
-    }
-    Ok(repository)
+    })
 }
 
 /// The current second, or the next one of which no backup of this target has any object: one whose manifest was lost

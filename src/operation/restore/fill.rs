@@ -1,16 +1,38 @@
 //! Fills an empty directory from a backup's objects and has the result checked by a scratch server.
 
 use super::choose::Chosen;
+use super::log_plan::{self, LogPlan};
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::Role;
 use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession};
+use crate::operation::answer::RestoreReport;
 use crate::operation::backup::FACT_OS_USER;
 use crate::operation::context::{Context, Target};
+use crate::operation::log_object;
 use crate::operation::request::RestoreRequest;
 use crate::pipeline;
 use std::path::Path;
+
+/// What a directory was filled with.
+pub(super) struct Filled {
+    /// What was checked.
+    pub(super) checks: Vec<HealthCheck>,
+    /// Where the log that was replayed ends.
+    end: Option<LogMark>,
+}
+
+impl Filled {
+    /// Puts it into the report.
+    pub(super) fn tell(self, report: &mut RestoreReport) {
+        report.checks = self.checks;
+        if let (Some(end), Some(reached)) = (self.end, &mut report.reached) {
+            (reached.transaction, reached.time) = (Some(end.transaction), end.committed_at);
+        }
+    }
+}
 
 /// Writes the data into `directory`, recovers and checks it. The directory's fate after an error is the caller's.
 pub(super) fn fill(
@@ -20,7 +42,7 @@ pub(super) fn fill(
     directory: &Path,
     request: &RestoreRequest,
     task: &Task,
-) -> Result<Vec<HealthCheck>> {
+) -> Result<Filled> {
     let workspace = context.workspace(&format!("restore-{}", chosen.manifest.id))?;
     let place = RestorePlace {
         directory: directory.to_owned(),
@@ -34,13 +56,15 @@ pub(super) fn fill(
     }
     let mut session = target.driver.begin_restore(&chosen.manifest, &place, task)?;
     write_objects(target, chosen, &mut *session, task)?;
+    let end = chosen.log.as_ref().map(|log| write_log(target, chosen, log, &mut *session, task)).transpose()?.flatten();
     task.phase("completing", 0);
     session.complete(task)?;
     if request.no_recover {
-        return Ok(vec![HealthCheck::skipped("all", "recovery and checks were left to the first start")]);
+        let skipped = HealthCheck::skipped("all", "recovery and checks were left to the first start");
+        return Ok(Filled { checks: vec![skipped], end });
     }
     task.phase("recovering and checking", 0);
-    session.check(task)
+    Ok(Filled { checks: session.check(task)?, end })
 }
 
 /// The account that shall own the data: that of the source today, or the one it had when it was backed up. An agent
@@ -59,6 +83,38 @@ fn owner(target: &Target, chosen: &Chosen, task: &Task) -> Result<Option<OsUser>
         },
         None => Ok(None),
     }
+}
+
+/// Lays the log over the base, cuts it at the target, and compares where it ends with the plan. Every batch is
+/// authenticated as it is read: nothing starts a server on the directory before all of them were whole.
+fn write_log(
+    target: &Target,
+    chosen: &Chosen,
+    log: &LogPlan,
+    session: &mut dyn RestoreSession,
+    task: &Task,
+) -> Result<Option<LogMark>> {
+    if log.batches.is_empty() {
+        return Ok(None);
+    }
+    task.phase("replaying the log", log.plain_bytes());
+    let mut reachable = &log.base;
+    for batch in &log.batches {
+        task.check()?;
+        let mut sink = session.log_sink(batch, task)?;
+        let opened = log_object::open(&chosen.repository, target, &batch.object, &batch.segments, &mut sink, task);
+        opened.and_then(|()| sink.finish(task)).map_err(|error| match error.code() {
+            Code::BackupCorrupted | Code::ObjectNotFound => {
+                log_plan::gap(target, &chosen.repository, reachable, error.message())
+            }
+            _ => error.context(format!("replaying {}", batch.object.key)),
+        })?;
+        reachable = &batch.end;
+    }
+    let end = session.end_log(log.for_driver(), task)?;
+    log.check(&end)?;
+    task.info(format!("the log ends with transaction {}", end.transaction));
+    Ok(Some(end))
 }
 
 fn write_objects(target: &Target, chosen: &Chosen, session: &mut dyn RestoreSession, task: &Task) -> Result<()> {

@@ -16,8 +16,8 @@ use crate::host::{Exchange, Service, SwapPlan};
 use crate::operation::answer::RestoreReport;
 use crate::operation::backup::stopped_server::{READY_TIMEOUT, StoppedServer};
 use crate::operation::context::{Context, Target};
-use crate::operation::records;
 use crate::operation::request::RestoreRequest;
+use crate::operation::{adopt, records};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(super) fn run(
     }
     let area = area_of(&live[0])?.join(format!("{AREA_PREFIX}{}", report.restore));
     report.directory = live[0].live.clone();
-    place::check_room(&area, needed_bytes(&chosen.manifest))?;
+    place::check_room(&area, needed_bytes(chosen))?;
     report.steps.push(format!("fill and check {}", area.join("new").display()));
     report.steps.push(
         "stop the server, set the current data aside, put the new data in its place, start the server".to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn run(
     }
 
     let claimed = staging::claim(context, &report.restore, &area.join("new"))?;
-    report.checks = fill::fill(context, target, chosen, &area.join("new"), request, task)?;
+    fill::fill(context, target, chosen, &area.join("new"), request, task)?.tell(report);
     refuse_unhealthy(&report.checks)?;
     let (plan, _relocated) = plan_swap(context, target, report, &live, &area, task)?;
     report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
@@ -206,6 +206,9 @@ fn exchange(
     // On record before the journal goes, so that the set-aside data is never forgotten.
     records::set_aside(context, target, report)?;
     context.host.swap_done(plan)?;
+    if report.reached.is_some() {
+        adopt::after_restore(context, target, &chosen.manifest.owner.data_identity, task);
+    }
     if !running && target.service == Service::Unmanaged {
         task.info(format!("the data is in place; start the server of {} yourself", target.name));
     }

@@ -7,20 +7,22 @@
 mod choose;
 mod fill;
 pub(crate) mod in_place;
+mod log_plan;
 mod place;
+mod plan;
 pub(crate) mod staging;
 
-use crate::artifact::manifest::Manifest;
 use crate::base::clock::Stopwatch;
 use crate::base::ids::Stamp;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::HealthCheck;
-use crate::operation::answer::RestoreReport;
+use crate::operation::answer::{Reached, RestoreReport};
 use crate::operation::context::{Context, Lane, Target};
 use crate::operation::request::{Destination, RestoreRequest};
 use crate::operation::{records, request};
 use choose::Chosen;
+use log_plan::LogPlan;
 
 /// Restores a backup of a target.
 ///
@@ -40,7 +42,7 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     };
     let _lease = context.reading(&target.name, false)?;
     task.phase("choosing", 0);
-    let chosen = choose::choose(context, target, request.backup.as_deref(), task)?;
+    let chosen = choose::choose(context, target, request, task)?;
     let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);
@@ -81,24 +83,50 @@ fn blank_report(name: &str, chosen: &Chosen, request: &RestoreRequest) -> Restor
         },
         in_place: request.destination == Destination::InPlace,
         set_aside: Vec::new(),
-        plain_bytes: chosen.manifest.plain_bytes(),
+        plain_bytes: chosen.manifest.plain_bytes() + chosen.log.as_ref().map_or(0, LogPlan::plain_bytes),
+        until: chosen.log.as_ref().map(|log| log.until),
+        reached: expected(chosen),
+        batches: chosen.log.as_ref().map_or(0, |log| log.batches.len() as u64),
         checks: Vec::new(),
         duration_ms: 0,
-        steps: vec![format!(
-            "take {} of {} from {} ({} stored, {} to write), every part authenticated before it is decrypted",
-            chosen.manifest.id,
-            chosen.manifest.created_at,
-            chosen.repository.store().location(),
-            bytes::human(chosen.manifest.stored_bytes()),
-            bytes::human(needed_bytes(&chosen.manifest)),
-        )],
+        steps: steps(chosen),
     }
 }
 
+fn steps(chosen: &Chosen) -> Vec<String> {
+    let mut steps = vec![format!(
+        "take {} of {} from {} ({} stored, {} to write), every part authenticated before it is decrypted",
+        chosen.manifest.id,
+        chosen.manifest.created_at,
+        chosen.repository.store().location(),
+        bytes::human(chosen.manifest.stored_bytes()),
+        bytes::human(needed_bytes(chosen)),
+    )];
+    steps.extend(chosen.log.iter().flat_map(LogPlan::steps));
+    steps
+}
+
+/// Where the restore arrives in the log, as far as that is known beforehand.
+fn expected(chosen: &Chosen) -> Option<Reached> {
+    if let Some(log) = &chosen.log {
+        return Some(log.expected());
+    }
+    let position = chosen.manifest.position.as_ref()?;
+    let mark = position.mark.as_ref()?;
+    Some(Reached {
+        stream: chosen.manifest.owner.data_identity.clone(),
+        lineage: position.lineage.parse().ok()?,
+        transaction: Some(mark.transaction),
+        time: mark.committed_at,
+    })
+}
+
 /// Bytes that a restore writes: the data directory's size when it was backed up, or what the volumes say.
-fn needed_bytes(manifest: &Manifest) -> u64 {
+fn needed_bytes(chosen: &Chosen) -> u64 {
+    let manifest = &chosen.manifest;
+    let log = chosen.log.as_ref().map_or(0, LogPlan::plain_bytes);
     let recorded = manifest.server.facts.get(super::backup::FACT_SOURCE_BYTES).and_then(|text| text.parse().ok());
-    manifest.plain_bytes().max(recorded.unwrap_or(0))
+    manifest.plain_bytes().max(recorded.unwrap_or(0)) + log
 }
 
 fn into(
@@ -111,7 +139,7 @@ fn into(
     task: &Task,
 ) -> Result<()> {
     place::check_destination(context, target, directory, task)?;
-    place::check_room(directory, needed_bytes(&chosen.manifest))?;
+    place::check_room(directory, needed_bytes(chosen))?;
     report.steps.push(format!("fill {}", directory.display()));
     if !request.no_recover {
         report.steps.push("start a private scratch server on it, let it recover, check, stop it".to_owned());
@@ -120,11 +148,11 @@ fn into(
         return Ok(());
     }
     let claimed = place::claim(context, &report.restore, directory)?;
-    let checks = fill::fill(context, target, chosen, directory, request, task)
-        .and_then(|checks| refuse_unhealthy(&checks).map(|()| checks));
-    match checks {
-        Ok(checks) => {
-            report.checks = checks;
+    let filled = fill::fill(context, target, chosen, directory, request, task)
+        .and_then(|filled| refuse_unhealthy(&filled.checks).map(|()| filled));
+    match filled {
+        Ok(filled) => {
+            filled.tell(report);
             claimed.keep()
         }
         Err(error) => {

@@ -1,0 +1,73 @@
+//! `backup --type incremental` and `adopt`; and how far a log reaches, for `restore` and `status`.
+
+use super::super::output::Output;
+use super::moment;
+use crate::driver::log::RecoveryTarget;
+use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, Reached};
+use std::fmt::Write as _;
+
+pub(super) fn archive(report: &ArchiveReport, output: &Output) -> String {
+    let mut text = String::new();
+    if report.dry_run {
+        let _ = writeln!(text, "dry run, nothing was written: the log of {} would be archived", report.target);
+        for step in &report.steps {
+            let _ = writeln!(text, "  {step}");
+        }
+    }
+    for base in &report.bases {
+        let _ = writeln!(text, "{base} was taken, because the log needed a base");
+    }
+    for done in &report.repositories {
+        let _ = writeln!(text, "{}", archived(&report.target.to_string(), done, output));
+    }
+    for warning in report.gaps.iter().chain(&report.warnings) {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
+    if output.legend && !report.dry_run {
+        let _ = writeln!(text, "done in {}", moment::duration(report.duration_ms));
+    }
+    text
+}
+
+fn archived(target: &str, done: &ArchivedIn, output: &Output) -> String {
+    let at = done.to_time.map_or(String::new(), |time| format!(" of {}", moment::at(time, output)));
+    let (end, repository) = (done.to_transaction, &done.repository);
+    if done.transactions == 0 {
+        return format!("{target} in {repository}: nothing was committed since transaction {end}{at}");
+    }
+    format!(
+        "{target} in {repository}: {} in {}, {}; the archive ends with transaction {end}{at}",
+        moment::number_of(done.transactions, "transaction"),
+        moment::number_of(done.batches, "batch").replace("batchs", "batches"),
+        moment::sizes(done.plain_bytes, done.stored_bytes),
+    )
+}
+
+pub(super) fn adopt(report: &AdoptReport) -> String {
+    let mut text = String::new();
+    for adopted in &report.repositories {
+        let before = adopted.before.as_deref().map_or(String::new(), |before| format!("; before: {before}"));
+        let (repository, epoch) = (&adopted.repository, adopted.epoch);
+        let _ =
+            writeln!(text, "this host writes the backups of {} in {repository}, epoch {epoch}{before}", report.target);
+    }
+    text
+}
+
+/// What was asked for, as a restore's report says it.
+pub(super) fn until(until: RecoveryTarget, output: &Output) -> String {
+    match until {
+        RecoveryTarget::End => "the end of the archived log".to_owned(),
+        RecoveryTarget::Time(time) => moment::at(time, output),
+        RecoveryTarget::Transaction(number) => format!("transaction {number}"),
+        RecoveryTarget::BeforeTransaction(number) => format!("before transaction {number}"),
+    }
+}
+
+/// Where a restore arrived.
+pub(super) fn reached(reached: &Reached, output: &Output) -> String {
+    let number =
+        reached.transaction.map_or("not known beforehand".to_owned(), |number| format!("transaction {number}"));
+    let at = reached.time.map_or(String::new(), |time| format!(" of {}", moment::at(time, output)));
+    format!("{number}{at}, lineage {}", reached.lineage)
+}

@@ -1,0 +1,80 @@
+//! `adopt`: this host and this data directory become the writer of a target's chain, whoever was before.
+//!
+//! The epoch in `owner.json` is raised. That says two things: the writer before is refused from now on, and a history
+//! that is not the archived one is meant, so that the next base or archive begins a new lineage.
+
+use crate::artifact::identity::{FORMAT, Owner, OwnerDocument, OwnerRecord};
+use crate::base::ids::TargetName;
+use crate::base::task::Task;
+use crate::base::{Error, Result};
+use crate::operation::answer::{AdoptReport, AdoptedIn};
+use crate::operation::context::{Context, Lane, Target};
+use crate::repository::catalog::Repository;
+
+/// Takes over in every repository of the target. A repository that cannot be reached is an error, after the others.
+pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptReport> {
+    let target = context.target(name)?;
+    let _lanes = (context.lane(name, Lane::Base)?, context.lane(name, Lane::Log)?);
+    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {name}")))?;
+    let mut report = AdoptReport { target: name.clone(), repositories: Vec::new() };
+    let mut first_error: Option<Error> = None;
+    for repository in &target.repositories {
+        let adopted = context
+            .repository_to_write(target, repository)
+            .and_then(|repository| take_over(context, target, &repository, &source.data_identity));
+        match adopted {
+            Ok(adopted) => report.repositories.push(adopted),
+            Err(error) => {
+                task.warn(format!("repository {repository}: {error}"));
+                first_error.get_or_insert(error.context(format!("adopting in repository {repository}")));
+            }
+        }
+    }
+    first_error.map_or(Ok(report), Err)
+}
+
+/// Raises the epoch in one repository.
+fn take_over(context: &Context, target: &Target, repository: &Repository, identity: &str) -> Result<AdoptedIn> {
+    let before = repository.owner(&context.environment, &target.name)?.map(|record| record.owner);
+    let epoch = before.as_ref().map_or(1, |owner| owner.epoch + 1);
+    repository.take_over(&record(context, target, context.owner(identity, epoch)))?;
+    let described = |owner: Owner| {
+        format!(
+            "host {} (machine {}, data {}, epoch {})",
+            owner.host, owner.machine_id, owner.data_identity, owner.epoch
+        )
+    };
+    Ok(AdoptedIn { repository: repository.name().to_owned(), before: before.map(described), epoch })
+}
+
+fn record(context: &Context, target: &Target, owner: Owner) -> OwnerRecord {
+    OwnerRecord {
+        document: OwnerDocument::Owner,
+        format: FORMAT,
+        environment: context.environment.clone(),
+        target: target.name.clone(),
+        owner,
+        since: context.clock.now(),
+    }
+}
+
+/// After a restore in place: the data in service has another history, which this host meant. Raises the epoch where this
+/// machine is the writer, so that even without the ledger the next archive knows. Never takes over from another host: a
+/// test restore there must not end the chain of the server that was restored from.
+pub(crate) fn after_restore(context: &Context, target: &Target, identity: &str, task: &Task) {
+    for name in &target.repositories {
+        let raised = context.repository(target, name).and_then(|repository| {
+            match repository.owner(&context.environment, &target.name)? {
+                Some(present) if present.owner.machine_id == context.identity.machine_id => {
+                    let owner = context.owner(identity, present.owner.epoch + 1);
+                    repository.take_over(&record(context, target, owner))
+                }
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = raised {
+            // The ledger has the restore on record as well.
+            task.warn(format!("repository {name} was not told of the restore: {error}"));
+        }
+    }
+}

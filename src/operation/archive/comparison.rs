@@ -1,0 +1,227 @@
+//! Compares what a database's log holds with where its archive ends in each repository.
+
+use super::chain_end::{self, ChainEnd, ResumePoint};
+use super::lineage::{self, Chain, Found};
+use crate::artifact::log_batch::LogMark;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::Source;
+use crate::driver::log::{LogReader, LogSource, Resumption};
+use crate::operation::backup::objects::{Branch, require_survivor};
+use crate::operation::context::{Context, Target};
+use crate::operation::log_records;
+use crate::telemetry::record::Occasion;
+
+/// Where a base stands in a repository's histories of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BasePlace {
+    /// Its lineage.
+    pub(crate) lineage: u32,
+    /// The last transaction that the archive of this lineage holds.
+    pub(crate) archived: u64,
+}
+
+impl BasePlace {
+    /// Refuses a base that ends before what is archived of its lineage: history went back, and nothing says why.
+    pub(crate) fn admit(&self, mark: &LogMark) -> Result<()> {
+        if mark.transaction >= self.archived {
+            return Ok(());
+        }
+        let text = format!(
+            "the backup ends with transaction {}, but {} is archived: the database's history went back",
+            mark.transaction, self.archived
+        );
+        Err(Error::new(Code::LogForked, text))
+    }
+}
+
+/// A repository and what was found.
+pub(super) struct Compared {
+    /// The repository; it has failed if it cannot be archived to.
+    pub(super) branch: Branch,
+    /// How its chain stands.
+    pub(super) chain: Chain,
+    /// What is lost between its end and where the log can go on.
+    pub(super) lost: Option<String>,
+    /// Where the log goes on.
+    pub(super) resume: Option<(ResumePoint, Box<dyn LogReader>)>,
+}
+
+/// What was found in one repository.
+struct Look {
+    found: Found,
+    lost: Option<String>,
+    resume: Option<(ResumePoint, Box<dyn LogReader>)>,
+    archived: u64,
+    /// Why the log could not be compared, where a base may be taken all the same.
+    unread: Option<Error>,
+    /// How the source differs.
+    difference: Option<String>,
+}
+
+impl Look {
+    fn of(found: Found) -> Look {
+        Look { found, lost: None, resume: None, archived: 0, unread: None, difference: None }
+    }
+}
+
+/// Compares all branches. A history that nothing explains is announced and fails its branch with `LOG_FORKED`.
+pub(super) fn compare_all(
+    context: &Context,
+    target: &Target,
+    log: &dyn LogSource,
+    source: &Source,
+    branches: Vec<Branch>,
+    task: &Task,
+) -> Result<Vec<Compared>> {
+    let looks = look_at_all(context, target, log, source, &branches, task)?;
+    let chains = judge(&looks)?;
+    let mut compared = Vec::new();
+    for ((branch, look), chain) in branches.into_iter().zip(looks).zip(chains) {
+        if let Some(error) = look.unread {
+            branch.fail(error);
+        }
+        refuse_fork(context, target, &branch, chain, look.difference.as_deref(), task)?;
+        compared.push(Compared { branch, chain, lost: look.lost, resume: look.resume });
+    }
+    Ok(compared)
+}
+
+/// Decides for a base that is about to be taken which lineage it belongs to in each repository.
+pub(crate) fn place_base(
+    context: &Context,
+    target: &Target,
+    source: &Source,
+    branches: &mut [Branch],
+    task: &Task,
+) -> Result<()> {
+    let Some(log) = target.driver.log() else { return Ok(()) };
+    let looks = look_at_all(context, target, log, source, branches, task)?;
+    let chains = judge(&looks)?;
+    for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
+        if let Some(error) = &look.unread {
+            // The very remedy for a log that cannot be read is a base.
+            task.warn(format!("repository {}: the log was not compared: {error}", branch.repository.name()));
+        }
+        refuse_fork(context, target, branch, chain, look.difference.as_deref(), task)?;
+        branch.place = match chain {
+            Chain::Whole(lineage) | Chain::Torn(lineage) => Some(BasePlace { lineage, archived: look.archived }),
+            Chain::Opened(lineage) => Some(BasePlace { lineage, archived: 0 }),
+            Chain::Absent | Chain::Forked(_) => None,
+        };
+    }
+    require_survivor(branches)
+}
+
+fn judge(looks: &[Look]) -> Result<Vec<Chain>> {
+    let found: Vec<Found> = looks.iter().map(|look| look.found).collect();
+    lineage::judge(&found).map_err(|illegal| Error::new(Code::Internal, illegal.to_string()))
+}
+
+fn refuse_fork(
+    context: &Context,
+    target: &Target,
+    branch: &Branch,
+    chain: Chain,
+    difference: Option<&str>,
+    task: &Task,
+) -> Result<()> {
+    let Chain::Forked(lineage) = chain else { return Ok(()) };
+    let text = format!(
+        "the history of {} is not the one that is archived as lineage {lineage} in repository {}, and no restore of this \
+         agent is on record since: {}",
+        target.name,
+        branch.repository.name(),
+        difference.unwrap_or("it differs")
+    );
+    task.warn(&text);
+    log_records::announce(context, &target.name, Occasion::LogForked, &text)?;
+    let hint =
+        format!("if that is meant: `neo4j-backupctl adopt {}`; the next run then begins a new lineage", target.name);
+    branch.fail(Error::new(Code::LogForked, text).with_hint(hint));
+    Ok(())
+}
+
+fn look_at_all(
+    context: &Context,
+    target: &Target,
+    log: &dyn LogSource,
+    source: &Source,
+    branches: &[Branch],
+    task: &Task,
+) -> Result<Vec<Look>> {
+    let mut looks = Vec::new();
+    for branch in branches {
+        task.check()?;
+        let end = chain_end::find(context, target, &branch.repository, &source.data_identity);
+        looks.push(match end {
+            Ok(Some(end)) => look(context, target, log, branch, &end, task)?,
+            Ok(None) => Look::of(Found::Nothing),
+            Err(error) => {
+                branch.fail(error);
+                Look::of(Found::Nothing)
+            }
+        });
+    }
+    Ok(looks)
+}
+
+fn look(
+    context: &Context,
+    target: &Target,
+    log: &dyn LogSource,
+    branch: &Branch,
+    end: &ChainEnd,
+    task: &Task,
+) -> Result<Look> {
+    let lineage = end.lineage;
+    let adopted = match branch.repository.owner(&context.environment, &target.name) {
+        Ok(owner) => owner.is_some_and(|record| record.owner.epoch > end.epoch),
+        Err(_) => false,
+    };
+    let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
+    let mut look = Look { archived: end.last_transaction(), ..Look::of(Found::Gap(lineage)) };
+    let mut lost = end.damaged.first().map(|key| format!("the manifest {key} cannot be opened"));
+    for point in end.points() {
+        match log.resume(&point.mark, task) {
+            Ok(Resumption::Continues(reader)) => {
+                // Without a base of this lineage nothing could be restored from its log.
+                if end.base.is_some() {
+                    look.found = Found::Continues(lineage);
+                    look.resume = Some((point, reader));
+                }
+                look.lost = lost;
+                return Ok(look);
+            }
+            Ok(Resumption::Forked(why)) => {
+                look.difference = Some(format!("after transaction {}: {why}", point.mark.transaction));
+                look.found = Found::Fork { lineage, explained };
+                return Ok(look);
+            }
+            Ok(Resumption::Gap(why)) => {
+                lost.get_or_insert(format!(
+                    "what follows transaction {} is no longer there: {why}",
+                    point.mark.transaction
+                ));
+            }
+            Err(error) if is_about_the_log(error.code()) => {
+                look.found = Found::Continues(lineage);
+                look.unread = Some(error);
+                return Ok(look);
+            }
+            Err(error) => return Err(error.context(format!("reading the log of {}", target.name))),
+        }
+    }
+    if explained {
+        // Whether the lost piece hid a fork cannot be seen any more; what is on record says that there was one.
+        look.found = Found::Fork { lineage, explained };
+        return Ok(look);
+    }
+    look.lost = lost;
+    Ok(look)
+}
+
+/// Whether an error says that the log itself cannot be read.
+fn is_about_the_log(code: Code) -> bool {
+    matches!(code, Code::LogCorrupted | Code::Neo4jUnsupported | Code::PostgresUnsupported | Code::FormatUnsupported)
+}

@@ -1,0 +1,193 @@
+//! Which history of a database's log a chain goes on in: a pure state machine for one repository, and what follows for
+//! all repositories of a target together.
+//!
+//! A lineage is one history of a log, numbered from 1 in each repository. Within one, a transaction's id names one
+//! transaction for ever. A restore puts the database back, so that ids come again for other transactions: that history is
+//! another lineage. A base stands at the beginning of each lineage, and wherever a piece of the log was lost.
+
+use std::fmt;
+
+/// How the chain of a target stands in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chain {
+    /// There is no base from which a log could go on.
+    Absent,
+    /// The log can go on.
+    Whole(u32),
+    /// A piece of the log was lost; it can go on from a base.
+    Torn(u32),
+    /// The database's history is not the archived one, and nothing says why.
+    Forked(u32),
+    /// A lineage that needs its first base.
+    Opened(u32),
+}
+
+/// What happens to a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The source goes on where the archive ends.
+    Continued,
+    /// The source no longer has what follows.
+    LogLost,
+    /// The source holds another history.
+    HistoryForked,
+    /// A restore of ours or an adoption is on record: history goes on under this number.
+    Explained(u32),
+    /// A base of this lineage is complete.
+    BaseTaken(u32),
+}
+
+/// An event that must not happen in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IllegalTransition {
+    state: Chain,
+    event: Event,
+}
+
+impl fmt::Display for IllegalTransition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a chain that is {:?} cannot take {:?}", self.state, self.event)
+    }
+}
+
+impl Chain {
+    /// The state after an event.
+    pub(crate) fn next(self, event: Event) -> Result<Chain, IllegalTransition> {
+        match (self, event) {
+            (Chain::Whole(lineage), Event::Continued) => Ok(Chain::Whole(lineage)),
+            (Chain::Whole(lineage), Event::LogLost) => Ok(Chain::Torn(lineage)),
+            (Chain::Whole(lineage), Event::HistoryForked) => Ok(Chain::Forked(lineage)),
+            (Chain::Forked(lineage), Event::Explained(number)) if number > lineage => Ok(Chain::Opened(number)),
+            (Chain::Absent, Event::Explained(number)) if number > 0 => Ok(Chain::Opened(number)),
+            (Chain::Opened(lineage) | Chain::Torn(lineage), Event::BaseTaken(number)) if number == lineage => {
+                Ok(Chain::Whole(lineage))
+            }
+            // A further base of a whole chain changes nothing.
+            (Chain::Whole(lineage), Event::BaseTaken(number)) if number == lineage => Ok(Chain::Whole(lineage)),
+            (state, event) => Err(IllegalTransition { state, event }),
+        }
+    }
+}
+
+/// What was found when the source was compared with a repository's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is no chain.
+    Nothing,
+    /// The source goes on where it ends.
+    Continues(u32),
+    /// The source no longer has what follows.
+    Gap(u32),
+    /// The source holds another history; whether something on record explains it.
+    Fork {
+        /// The chain's lineage.
+        lineage: u32,
+        /// Whether a restore of ours or an adoption is on record since.
+        explained: bool,
+    },
+}
+
+/// The states of a target's chains after what was found, in the same order.
+///
+/// A new lineage gets the same number everywhere: that of a repository whose chain already follows the source, or one
+/// above every number there is.
+pub(crate) fn judge(found: &[Found]) -> Result<Vec<Chain>, IllegalTransition> {
+    let followed = found.iter().filter_map(|found| match found {
+        Found::Continues(lineage) | Found::Gap(lineage) => Some(*lineage),
+        _ => None,
+    });
+    let followed = followed.max();
+    let highest = found.iter().filter_map(|found| match found {
+        Found::Nothing => None,
+        Found::Continues(lineage) | Found::Gap(lineage) | Found::Fork { lineage, .. } => Some(*lineage),
+    });
+    let fresh = highest.max().unwrap_or(0) + 1;
+    let judged = found.iter().map(|found| match *found {
+        Found::Nothing => Chain::Absent.next(Event::Explained(followed.unwrap_or(fresh))),
+        Found::Continues(lineage) => Chain::Whole(lineage).next(Event::Continued),
+        Found::Gap(lineage) => Chain::Whole(lineage).next(Event::LogLost),
+        Found::Fork { lineage, explained } => {
+            let forked = Chain::Whole(lineage).next(Event::HistoryForked)?;
+            let number = followed.filter(|number| *number > lineage).unwrap_or(fresh);
+            if explained { forked.next(Event::Explained(number)) } else { Ok(forked) }
+        }
+    });
+    judged.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_usual_ways() {
+        assert_eq!(judge(&[Found::Nothing, Found::Nothing]), Ok(vec![Chain::Opened(1), Chain::Opened(1)]));
+        assert_eq!(judge(&[Found::Continues(3), Found::Nothing]), Ok(vec![Chain::Whole(3), Chain::Opened(3)]));
+        let fork = |lineage, explained| Found::Fork { lineage, explained };
+        assert_eq!(judge(&[fork(1, true), fork(1, true)]), Ok(vec![Chain::Opened(2), Chain::Opened(2)]));
+        assert_eq!(judge(&[fork(1, false)]), Ok(vec![Chain::Forked(1)]));
+        // A repository that was away while the other one began a new lineage joins it.
+        assert_eq!(judge(&[Found::Continues(2), fork(1, true)]), Ok(vec![Chain::Whole(2), Chain::Opened(2)]));
+        assert_eq!(judge(&[Found::Gap(2), fork(2, true)]), Ok(vec![Chain::Torn(2), Chain::Opened(3)]));
+    }
+
+    fn events() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(Event::Continued),
+            Just(Event::LogLost),
+            Just(Event::HistoryForked),
+            (1u32..9).prop_map(Event::Explained),
+            (1u32..9).prop_map(Event::BaseTaken),
+        ]
+    }
+
+    fn number(state: Chain) -> u32 {
+        match state {
+            Chain::Absent => 0,
+            Chain::Whole(n) | Chain::Torn(n) | Chain::Forked(n) | Chain::Opened(n) => n,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_lineage_never_goes_back_and_never_goes_on_after_a_fork(events in proptest::collection::vec(events(), 0..60)) {
+            let mut state = Chain::Absent;
+            let mut forked = None;
+            for event in events {
+                let Ok(next) = state.next(event) else { continue };
+                prop_assert!(number(next) >= number(state));
+                if let Chain::Forked(lineage) = next {
+                    forked = Some(lineage);
+                }
+                // A history that was left is never archived into again.
+                if let Chain::Whole(lineage) = next {
+                    prop_assert!(forked.is_none_or(|forked| lineage > forked));
+                }
+                // And a chain becomes whole by nothing but a base.
+                if matches!(next, Chain::Whole(_)) && !matches!(state, Chain::Whole(_)) {
+                    prop_assert!(matches!(event, Event::BaseTaken(_)));
+                }
+                state = next;
+            }
+        }
+
+        #[test]
+        fn what_is_found_always_has_an_answer(found in proptest::collection::vec(
+            prop_oneof![
+                Just(Found::Nothing),
+                (1u32..5).prop_map(Found::Continues),
+                (1u32..5).prop_map(Found::Gap),
+                (1u32..5, any::<bool>()).prop_map(|(lineage, explained)| Found::Fork { lineage, explained }),
+            ], 0..5)) {
+            let judged = judge(&found).expect("legal");
+            prop_assert_eq!(judged.len(), found.len());
+            for (found, state) in found.iter().zip(judged) {
+                if let Found::Fork { lineage, explained } = found {
+                    prop_assert_eq!(matches!(state, Chain::Opened(n) if n > *lineage), *explained);
+                    prop_assert_eq!(matches!(state, Chain::Forked(_)), !*explained);
+                }
+            }
+        }
+    }
+}

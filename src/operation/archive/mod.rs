@@ -1,0 +1,295 @@
+//! `archive`: ships what was committed since the archive's end, or says at once why it cannot.
+//!
+//! - [`lineage`]: which history a chain goes on in, as a state machine
+//! - [`chain_end`]: where the archive ends in a repository
+//! - [`comparison`]: what the source holds there
+//! - [`batch`]: writes the batches
+//! - [`leftover`]: the batch that is being written, and what a kill leaves of it
+
+mod batch;
+pub(crate) mod chain_end;
+mod comparison;
+pub(crate) mod leftover;
+pub(crate) mod lineage;
+
+pub(crate) use comparison::{BasePlace, place_base};
+
+use crate::base::clock::Stopwatch;
+use crate::base::ids::BackupKind;
+use crate::base::lock::FileLock;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::Source;
+use crate::driver::log::LogSource;
+use crate::operation::answer::ArchiveReport;
+use crate::operation::backup::objects::Branch;
+use crate::operation::backup::preparation::claim;
+use crate::operation::context::{Context, Lane, Target};
+use crate::operation::preflight::{self, Need};
+use crate::operation::request::{ArchiveRequest, BackupRequest};
+use crate::operation::{backup, log_records};
+use crate::repository::catalog::Repository;
+use crate::telemetry::record::Occasion;
+use batch::{Chained, Group};
+use comparison::Compared;
+use lineage::Chain;
+
+/// What is collected along the way.
+struct Run<'a> {
+    context: &'a Context,
+    target: &'a Target,
+    log: &'a dyn LogSource,
+    source: Source,
+    report: ArchiveReport,
+    failures: Vec<Error>,
+}
+
+/// Archives the log of a target into every repository.
+///
+/// Errors: `NOT_AVAILABLE` for a database whose log cannot be archived, `BUSY`, `OWNER_CONFLICT`, `LOG_FORKED`,
+/// `LOG_CORRUPTED`, `BACKUP_NO_SPACE`, the driver's own, `BACKUP_PARTIAL` if some repositories failed. What was archived
+/// before an error stays and counts.
+pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<ArchiveReport> {
+    let watch = Stopwatch::start();
+    let target = context.target(&request.target)?;
+    let log = target.driver.log().ok_or_else(|| not_available(target))?;
+    let lane = match request.dry_run {
+        true => None,
+        false => Some(context.lane(&target.name, Lane::Log)?),
+    };
+    task.phase("preflight", 0);
+    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+    let report = ArchiveReport::blank(&target.name, request.dry_run);
+    let mut run = Run { context, target, log, source, report, failures: Vec::new() };
+    match &lane {
+        Some(lane) => run.archive(lane, task)?,
+        None => run.rehearse(task)?,
+    }
+    run.conclude(watch)
+}
+
+fn not_available(target: &Target) -> Error {
+    let engine = target.driver.engine().as_str();
+    let text =
+        format!("the log of {} cannot be archived: for {engine} this version takes full backups only", target.name);
+    Error::new(Code::NotAvailable, text)
+        .with_hint(format!("`neo4j-backupctl backup {}` takes a full backup", target.name))
+}
+
+impl Run<'_> {
+    fn archive(&mut self, lane: &FileLock, task: &Task) -> Result<()> {
+        let state_space = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
+        preflight::check_path(&self.context.state_directory, state_space)?;
+        leftover::settle(self.context, self.target, lane, task);
+        let worked = self.rounds(task);
+        // At once, so that a repository that failed does not keep half a batch until the next run.
+        leftover::settle(self.context, self.target, lane, &task.shielded());
+        worked
+    }
+
+    /// Archives where the chain goes on, takes a base where it needs one, and archives there.
+    fn rounds(&mut self, task: &Task) -> Result<()> {
+        let all = self.target.repositories.clone();
+        let need_base = self.round(&all, task)?;
+        if need_base.is_empty() {
+            return Ok(());
+        }
+        self.take_base(&need_base, task)?;
+        let still = self.round(&need_base, task)?;
+        for name in still {
+            let text = format!(
+                "repository {name}: the full backup of {} names no point from which the log could go on",
+                self.target.name
+            );
+            self.failures.push(Error::new(Code::NotAvailable, text));
+        }
+        Ok(())
+    }
+
+    /// One round over repositories; returns those that need a base first.
+    fn round(&mut self, names: &[String], task: &Task) -> Result<Vec<String>> {
+        let branches = self.open(names, task);
+        let compared = comparison::compare_all(self.context, self.target, self.log, &self.source, branches, task)?;
+        let mut groups: Vec<Group> = Vec::new();
+        let mut need_base = Vec::new();
+        for Compared { branch, chain, lost, resume } in compared {
+            let name = branch.repository.name().to_owned();
+            if let Some(error) = branch.take_failure() {
+                self.failures.push(error);
+                continue;
+            }
+            if let Some(text) = &lost {
+                self.lost(&name, text, task)?;
+            }
+            match (chain, resume) {
+                (Chain::Whole(lineage), Some((point, reader))) => {
+                    let owner = branch.repository.owner(&self.context.environment, &self.target.name)?;
+                    let epoch = owner.map_or(1, |record| record.owner.epoch);
+                    let chained = Chained::at(&point, &name, lineage, epoch);
+                    let same = |group: &&mut Group| group.lineage == lineage && group.mark.same_point(&point.mark);
+                    match groups.iter_mut().find(same) {
+                        Some(group) => {
+                            group.branches.push(branch);
+                            group.chains.push(chained);
+                        }
+                        None => groups.push(Group {
+                            lineage,
+                            mark: point.mark,
+                            reader,
+                            branches: vec![branch],
+                            chains: vec![chained],
+                        }),
+                    }
+                }
+                _ => need_base.push(name),
+            }
+        }
+        for mut group in groups {
+            let written = batch::write_all(self.context, self.target, &self.source, &mut group, task);
+            self.failures.extend(group.branches.iter().filter_map(Branch::take_failure));
+            self.report.repositories.extend(group.chains.into_iter().map(|chained| chained.done));
+            if let Err(error) = written {
+                task.check()?;
+                // A repository's own failure stands in its branch already.
+                if !self.failures.iter().any(|known| known.message() == error.message()) {
+                    self.failures.push(error);
+                }
+            }
+        }
+        Ok(need_base)
+    }
+
+    fn open(&mut self, names: &[String], task: &Task) -> Vec<Branch> {
+        let mut branches = Vec::new();
+        for name in names {
+            let opened =
+                self.context.repository_to_write(self.target, name).and_then(|repository| self.admit(repository));
+            match opened {
+                Ok(repository) => branches.push(Branch::new(repository)),
+                Err(error) => {
+                    task.warn(format!("repository {name}: {error}"));
+                    self.failures.push(error.context(format!("repository {name}")));
+                }
+            }
+        }
+        branches
+    }
+
+    fn admit(&self, repository: Repository) -> Result<Repository> {
+        claim(self.context, self.target, &self.source, &repository)?;
+        if let Some(space) = repository.store().space()? {
+            let need = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
+            preflight::judge(&repository.store().location(), space, need)?;
+        }
+        Ok(repository)
+    }
+
+    /// A piece of the log is lost: said at once, everywhere.
+    fn lost(&mut self, repository: &str, why: &str, task: &Task) -> Result<()> {
+        let text = format!("repository {repository}: a piece of the log of {} is lost: {why}", self.target.name);
+        task.warn(&text);
+        if !self.report.dry_run {
+            log_records::announce(self.context, &self.target.name, Occasion::LogGap, &text)?;
+        }
+        self.report.gaps.push(text);
+        Ok(())
+    }
+
+    fn take_base(&mut self, names: &[String], task: &Task) -> Result<()> {
+        let kind = base_kind(self.target);
+        task.info(format!(
+            "taking a full backup of {}: the log needs a base in {}",
+            self.target.name,
+            names.join(", ")
+        ));
+        let request = BackupRequest {
+            target: self.target.name.clone(),
+            kind: Some(kind),
+            note: Some("taken so that the log can be archived".to_owned()),
+            dry_run: false,
+        };
+        match backup::run_into(self.context, &request, names, task) {
+            Ok(report) => {
+                self.report.warnings.extend(report.warnings);
+                self.report.bases.push(report.id);
+                Ok(())
+            }
+            // Where it is complete, the log can go on.
+            Err(error) if error.code() == Code::BackupPartial => {
+                self.failures.push(error);
+                Ok(())
+            }
+            Err(error) => Err(error.context("taking the base that the log needs")),
+        }
+    }
+
+    /// Says what would be done.
+    fn rehearse(&mut self, task: &Task) -> Result<()> {
+        let mut branches = Vec::new();
+        for name in &self.target.repositories {
+            match self.context.repository(self.target, name) {
+                Ok(repository) => branches.push(Branch::new(repository)),
+                Err(error) => self.report.warnings.push(format!("repository {name}: {}", error.message())),
+            }
+        }
+        let compared = comparison::compare_all(self.context, self.target, self.log, &self.source, branches, task)?;
+        for Compared { branch, chain, lost, resume } in compared {
+            let name = branch.repository.name().to_owned();
+            if let Some(error) = branch.take_failure() {
+                self.failures.push(error);
+                continue;
+            }
+            if let Some(text) = &lost {
+                self.lost(&name, text, task)?;
+            }
+            self.report.steps.push(match (chain, &resume) {
+                (Chain::Whole(lineage), Some((point, _))) => {
+                    let after = point.mark.transaction;
+                    format!("{name}: archive what follows transaction {after}, in lineage {lineage}")
+                }
+                (Chain::Opened(lineage), _) => format!("{name}: take a full backup, which begins lineage {lineage}"),
+                _ => format!("{name}: take a full backup, from which the log goes on"),
+            });
+        }
+        Ok(())
+    }
+
+    fn conclude(mut self, watch: Stopwatch) -> Result<ArchiveReport> {
+        self.report.duration_ms = watch.elapsed().as_millis() as u64;
+        if self.failures.is_empty() {
+            return Ok(self.report);
+        }
+        let whole = |done: &&crate::operation::answer::ArchivedIn| done.covered_until.is_some();
+        let complete: Vec<_> =
+            self.report.repositories.iter().filter(whole).map(|done| done.repository.as_str()).collect();
+        if complete.is_empty() {
+            return Err(self.failures.swap_remove(0));
+        }
+        let text: Vec<_> = self.failures.iter().map(Error::to_string).collect();
+        let complete = complete.join(", ");
+        let text = format!(
+            "the log of {} is archived in {complete}, but not everywhere: {}",
+            self.target.name,
+            text.join("; ")
+        );
+        Err(Error::new(Code::BackupPartial, text)
+            .with_hint("the next run catches up where a repository failed, as long as the database keeps its log"))
+    }
+}
+
+/// The kind of base that is taken unasked: the configured one, unless it would stop the server.
+fn base_kind(target: &Target) -> BackupKind {
+    let configured = target.driver.default_kind();
+    if target.driver.needs_stop(configured) { BackupKind::Base } else { configured }
+}
+
+/// The line that the log gets.
+pub(crate) fn summary(report: &ArchiveReport) -> String {
+    let of = |done: &crate::operation::answer::ArchivedIn| {
+        let (count, repository) = (done.transactions, &done.repository);
+        format!("{count} transactions up to {} in {repository}", done.to_transaction)
+    };
+    let done: Vec<_> = report.repositories.iter().map(of).collect();
+    let gaps = if report.gaps.is_empty() { String::new() } else { format!("; {}", report.gaps.join("; ")) };
+    format!("{}: {}{gaps}", report.target, done.join(", "))
+}

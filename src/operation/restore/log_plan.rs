@@ -1,0 +1,317 @@
+//! The batches of the log that a restore replays: read from a repository, checked, and put in order by [`plan`].
+
+use super::plan::{self, Base, History, Obstacle, Path, Piece};
+use crate::artifact::log_batch::{LogBatch, LogMark, SignedLogBatch};
+use crate::artifact::manifest::Manifest;
+use crate::artifact::object_key::{BatchPlace, ObjectKey};
+use crate::base::{Code, Error, Result, bytes};
+use crate::driver::log::RecoveryTarget;
+use crate::operation::answer::Reached;
+use crate::operation::context::{Context, Target};
+use crate::repository::catalog::Repository;
+use jiff::Timestamp;
+
+/// What is replayed, and where it must arrive.
+pub(super) struct LogPlan {
+    /// The history it belongs to.
+    pub(super) history: History,
+    /// The batches, in order.
+    pub(super) batches: Vec<LogBatch>,
+    /// What the operator asked for.
+    pub(super) until: RecoveryTarget,
+    /// Where the base ends.
+    pub(super) base: LogMark,
+    /// Where the last batch ends, or the base.
+    pub(super) end: LogMark,
+    /// Whether the target lies before that end.
+    pub(super) cut: bool,
+    /// Where the archive of this history ends.
+    pub(super) archived: LogMark,
+}
+
+impl LogPlan {
+    /// What the driver is told: a target behind everything there is, is the end of it.
+    pub(super) fn for_driver(&self) -> RecoveryTarget {
+        if self.cut { self.until } else { RecoveryTarget::End }
+    }
+
+    /// Bytes of log to write.
+    pub(super) fn plain_bytes(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.object.plain.size).sum()
+    }
+
+    /// Where it arrives, as far as that is known beforehand.
+    pub(super) fn expected(&self) -> Reached {
+        let transaction = if self.cut { plan::transaction_of(self.until) } else { Some(self.end.transaction) };
+        let time = if self.cut { None } else { self.end.committed_at };
+        Reached { stream: self.history.stream.clone(), lineage: self.history.lineage, transaction, time }
+    }
+
+    /// Compares where the log ends after the cut with the plan. Less than planned is an error, and so is more.
+    pub(super) fn check(&self, found: &LogMark) -> Result<()> {
+        let failed = |why: String| Err(Error::new(Code::RestoreFailed, format!("the restored log {why}")));
+        if let Some(expected) = self.expected().transaction {
+            if found.transaction != expected {
+                return failed(format!("ends with transaction {}, not with {expected} as planned", found.transaction));
+            }
+            return Ok(());
+        }
+        // Of a time it is known that everything before the last batch lies before it.
+        let least = self.batches.iter().rev().nth(1).map_or(self.base.transaction, |batch| batch.end.transaction);
+        if found.transaction < least.max(self.base.transaction) || found.transaction > self.end.transaction {
+            let text = format!(
+                "ends with transaction {}, which is not between {least} and {} as planned",
+                found.transaction, self.end.transaction
+            );
+            return failed(text);
+        }
+        match (self.until, found.committed_at) {
+            (RecoveryTarget::Time(time), Some(at)) if at > time && found.transaction > self.base.transaction => {
+                failed(format!("ends with transaction {} of {at}, later than {time}", found.transaction))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The steps as a person reads them.
+    pub(super) fn steps(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        let stored: u64 = self.batches.iter().map(|batch| batch.object.stored.size).sum();
+        let (from, to) = (self.base.transaction + 1, self.end.transaction);
+        if self.batches.is_empty() {
+            steps.push("replay nothing: no log after the backup is needed".to_owned());
+        } else {
+            let times: Vec<Timestamp> = self.batches.iter().map(|batch| batch.last_committed_at).collect();
+            let begin = self.base.committed_at.map_or(String::new(), |time| format!("from {time} "));
+            let end = times.iter().max().map_or(String::new(), |time| format!("to {time}"));
+            steps.push(format!(
+                "replay the log of lineage {}: {} batches ({} stored, {} to write), transactions {from} to {}, {begin}{end}",
+                self.history.lineage,
+                self.batches.len(),
+                bytes::human(stored),
+                bytes::human(self.plain_bytes()),
+                self.expected().transaction.map_or(format!("at most {to}"), |last| last.to_string()),
+            ));
+        }
+        steps.push(match self.until {
+            RecoveryTarget::End => format!("end with transaction {to}, the last one that is archived"),
+            RecoveryTarget::Time(time) => format!("stop before the first transaction committed later than {time}"),
+            RecoveryTarget::Transaction(number) => format!("end with transaction {number}"),
+            RecoveryTarget::BeforeTransaction(number) => format!("stop before transaction {number}"),
+        });
+        steps.push(self.lost());
+        steps
+    }
+
+    fn lost(&self) -> String {
+        let last = self.archived.transaction;
+        let at = self.archived.committed_at.map_or(String::new(), |time| format!(" of {time}"));
+        match self.expected().transaction {
+            Some(end) if end >= last => "leave out nothing that is archived".to_owned(),
+            Some(end) => format!("leave out {} archived transactions: {} to {last}{at}", last - end, end + 1),
+            None => {
+                let least =
+                    self.batches.iter().rev().nth(1).map_or(self.base.transaction, |batch| batch.end.transaction);
+                let (few, many) = (last.saturating_sub(self.end.transaction), last.saturating_sub(least));
+                format!(
+                    "leave out {few} to {many} archived transactions, up to {last}{at}: how many lie before the time is seen when they are read"
+                )
+            }
+        }
+    }
+}
+
+/// The log from a base to the target. `LOG_GAP` names what is missing and what can still be restored;
+/// `RESTORE_TARGET_UNREACHABLE` says how far the archive reaches.
+pub(super) fn make(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    manifest: &Manifest,
+    base: &Base,
+    until: RecoveryTarget,
+) -> Result<LogPlan> {
+    let History { stream, lineage } = &base.history;
+    let keys = repository.batch_keys(&context.environment, &target.name, stream, *lineage)?;
+    let archived = archive_end(repository, &keys, &base.mark)?;
+    let Opened { signed, damaged } = open_needed(repository, &keys, base, until)?;
+    let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
+    let covered = covered_until(context, target, repository, base, &archived)?;
+    match plan::path(&base.mark, manifest.created_at, &pieces, until, covered) {
+        Ok(Path { pieces: chosen, end, cut }) => {
+            check_links(&chosen, &signed)?;
+            let batches: Vec<LogBatch> = chosen.iter().map(|index| signed[*index].batch.clone()).collect();
+            check_objects(target, repository, base, &batches)?;
+            let history = base.history.clone();
+            Ok(LogPlan { history, batches, until, base: base.mark.clone(), end, cut, archived })
+        }
+        Err(Obstacle::Hole { after, next }) => {
+            let next = &signed[next].batch;
+            Err(hole(target, repository, &after, next, &damaged))
+        }
+        Err(Obstacle::Beyond { end, covered_until }) => match damaged.first() {
+            Some((key, error)) => Err(gap(target, repository, &end, &format!("{key} cannot be opened: {error}"))),
+            None => {
+                let text = format!(
+                    "the archive of {} in repository {} ends with transaction {}{}, and is known to hold everything up to {covered_until}",
+                    target.name,
+                    repository.name(),
+                    end.transaction,
+                    end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
+                );
+                Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
+                    "without a target, or with `--to-tx {}`, all that is archived is restored",
+                    end.transaction
+                )))
+            }
+        },
+    }
+}
+
+struct Opened {
+    signed: Vec<SignedLogBatch>,
+    /// Manifests that cannot be used, and why.
+    damaged: Vec<(ObjectKey, Error)>,
+}
+
+/// Opens the manifests from the one that the base lies in to the one that the target lies in.
+fn open_needed(
+    repository: &Repository,
+    keys: &[(BatchPlace, ObjectKey)],
+    base: &Base,
+    until: RecoveryTarget,
+) -> Result<Opened> {
+    let first = keys.iter().rposition(|(place, _)| place.first_transaction <= base.mark.transaction + 1).unwrap_or(0);
+    let mut opened = Opened { signed: Vec::new(), damaged: Vec::new() };
+    for (_, key) in &keys[first.min(keys.len())..] {
+        match repository.batch(key) {
+            Ok(signed) => {
+                let batch = &signed.batch;
+                let last = match until {
+                    RecoveryTarget::End => false,
+                    RecoveryTarget::Time(time) => {
+                        batch.last_committed_at > time && batch.end.transaction > base.mark.transaction
+                    }
+                    _ => plan::transaction_of(until).is_some_and(|target| batch.end.transaction >= target),
+                };
+                opened.signed.push(signed);
+                if last {
+                    break;
+                }
+            }
+            Err(error)
+                if matches!(error.code(), Code::SignatureInvalid | Code::BackupCorrupted | Code::ObjectNotFound) =>
+            {
+                opened.damaged.push((key.clone(), error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(opened)
+}
+
+fn piece(batch: &LogBatch) -> Piece {
+    Piece {
+        start: batch.start.clone(),
+        end: batch.end.clone(),
+        last_committed_at: batch.last_committed_at,
+        taken_at: batch.created_at,
+    }
+}
+
+/// Where the archive of a history ends: the end of its last batch that can be opened, or the base.
+fn archive_end(repository: &Repository, keys: &[(BatchPlace, ObjectKey)], base: &LogMark) -> Result<LogMark> {
+    for (_, key) in keys.iter().rev() {
+        match repository.batch(key) {
+            Ok(signed) if signed.batch.end.transaction > base.transaction => return Ok(signed.batch.end),
+            Ok(_) => break,
+            // Whether it is in the way is decided when it is needed.
+            Err(_) => {}
+        }
+    }
+    Ok(base.clone())
+}
+
+/// Up to when the archive is known to hold everything, beyond what its batches say: the ledger knows of runs that found
+/// nothing to archive.
+fn covered_until(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    base: &Base,
+    archived: &LogMark,
+) -> Result<Option<Timestamp>> {
+    let ends = context.ledger.log_ends(&target.name)?;
+    let ours = ends.into_iter().find(|end| {
+        end.chain.repository == repository.name()
+            && (&end.chain.stream, end.chain.lineage) == (&base.history.stream, base.history.lineage)
+    });
+    Ok(ours.filter(|end| end.transaction <= archived.transaction).map(|end| end.covered_until))
+}
+
+/// A batch names the one before it by the hash of its manifest: an older one, validly signed, does not pass for it.
+fn check_links(chosen: &[usize], signed: &[SignedLogBatch]) -> Result<()> {
+    for pair in chosen.windows(2) {
+        let (before, after) = (&signed[pair[0]], &signed[pair[1]]);
+        let Some(link) = &after.batch.predecessor else { continue };
+        if link.key == before.batch.key()? && link.manifest_sha256 != before.bytes_sha256 {
+            let text = format!("manifest {} is signed, but it is not the one that its successor names", link.key);
+            return Err(Error::new(Code::SignatureInvalid, text));
+        }
+    }
+    Ok(())
+}
+
+/// Every object must be there with the size on record before anything is written.
+fn check_objects(target: &Target, repository: &Repository, base: &Base, batches: &[LogBatch]) -> Result<()> {
+    let mut before = &base.mark;
+    for batch in batches {
+        let object = &batch.object;
+        match repository.store().stat(&object.key)? {
+            Some(info) if info.size == object.stored.size => {}
+            Some(info) => {
+                let why = format!("{} has {} bytes, its manifest says {}", object.key, info.size, object.stored.size);
+                return Err(gap(target, repository, before, &why));
+            }
+            None => return Err(gap(target, repository, before, &format!("{} is missing", object.key))),
+        }
+        before = &batch.end;
+    }
+    Ok(())
+}
+
+fn hole(
+    target: &Target,
+    repository: &Repository,
+    after: &LogMark,
+    next: &LogBatch,
+    damaged: &[(ObjectKey, Error)],
+) -> Error {
+    let inside = damaged
+        .iter()
+        .find(|(key, _)| next.predecessor.as_ref().is_some_and(|link| &link.key == key) || next.predecessor.is_none());
+    let why = match (inside.or(damaged.first()), &next.predecessor) {
+        (Some((key, error)), _) => format!("{key} cannot be opened: {error}"),
+        (None, Some(link)) => format!("the batch {} is missing", link.key),
+        (None, None) => {
+            let to = next.start.transaction;
+            format!("the log from transaction {} to {to} was lost before it was archived", after.transaction + 1)
+        }
+    };
+    gap(target, repository, after, &why)
+}
+
+/// `LOG_GAP`: what is wrong, and what can still be restored.
+pub(super) fn gap(target: &Target, repository: &Repository, reachable: &LogMark, why: &str) -> Error {
+    let number = reachable.transaction;
+    let at = reachable.committed_at.map_or(String::new(), |time| format!(" of {time}"));
+    let text = format!(
+        "the archived log of {} in repository {} breaks off after transaction {number}{at}: {why}",
+        target.name,
+        repository.name()
+    );
+    Error::new(Code::LogGap, text).with_hint(format!(
+        "`--to-tx {number}` restores what lies before; `neo4j-backupctl backup {}` makes what is there now restorable",
+        target.name
+    ))
+}

@@ -1,0 +1,228 @@
+//! Which base and which batches of the log a restore needs. Pure: it sees what manifests say and decides.
+//!
+//! The newest base that ends at or before the target, in the lineage that was current then; after it every batch up to the
+//! target, each beginning where the one before it ends. Never a lineage or a stream mixed with another, never a hole
+//! passed over, never a batch more than needed.
+
+use crate::artifact::log_batch::LogMark;
+use crate::driver::log::RecoveryTarget;
+use jiff::Timestamp;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A history of a log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct History {
+    /// Whose log it is.
+    pub(super) stream: String,
+    /// Which of its lineages.
+    pub(super) lineage: u32,
+}
+
+/// A base as planning sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    /// Its history.
+    pub(super) history: History,
+    /// Its number among the target's backups.
+    pub(super) sequence: u64,
+    /// Where its log ends.
+    pub(super) mark: LogMark,
+    /// When its last transaction was committed, or a later moment where that is not known.
+    pub(super) ended_at: Timestamp,
+}
+
+/// A batch as planning sees it, all of one history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Where it begins.
+    pub(super) start: LogMark,
+    /// Where it ends.
+    pub(super) end: LogMark,
+    /// The latest time of commit in it.
+    pub(super) last_committed_at: Timestamp,
+    /// When it was read: everything committed before is in it, or in what comes before it.
+    pub(super) taken_at: Timestamp,
+}
+
+/// The pieces that lead to the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    /// Indexes of the pieces, in the order of the log.
+    pub(super) pieces: Vec<usize>,
+    /// Where the last of them ends, or the base.
+    pub(super) end: LogMark,
+    /// Whether the target lies before that end.
+    pub(super) cut: bool,
+}
+
+/// Why there is no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// What follows `after` is missing, though there is log after it: the piece `next` is the first.
+    Hole {
+        /// The last point that can be reached.
+        after: LogMark,
+        /// Index of the first piece after the hole.
+        next: usize,
+    },
+    /// The archive ends before the target.
+    Beyond {
+        /// Where it ends.
+        end: LogMark,
+        /// Up to when it is known to hold everything.
+        covered_until: Timestamp,
+    },
+}
+
+/// Indexes of the bases a restore to `until` may begin with, the best first: in the newest history and as late as the
+/// target allows.
+pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
+    // The stream that was backed up last is the one in service.
+    let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
+    for base in bases {
+        let sequence = newest.entry(base.history.stream.as_str()).or_default();
+        *sequence = base.sequence.max(*sequence);
+    }
+    let admissible = |base: &Base| match until {
+        RecoveryTarget::End => true,
+        RecoveryTarget::Time(time) => base.ended_at <= time,
+        RecoveryTarget::Transaction(number) => base.mark.transaction <= number,
+        RecoveryTarget::BeforeTransaction(number) => base.mark.transaction < number,
+    };
+    let mut found: Vec<usize> = (0..bases.len()).filter(|index| admissible(&bases[*index])).collect();
+    found.sort_by_key(|index| {
+        let base = &bases[*index];
+        let stream = newest.get(base.history.stream.as_str()).copied().unwrap_or(0);
+        Reverse((stream, base.history.lineage, base.mark.transaction, base.sequence))
+    });
+    found
+}
+
+/// The shortest way from a base to the target. `pieces` are those of the base's history, in any order; `covered_until` is up
+/// to when the whole archive of that history is known to hold everything.
+pub(super) fn path(
+    base: &LogMark,
+    base_taken_at: Timestamp,
+    pieces: &[Piece],
+    until: RecoveryTarget,
+    covered_until: Option<Timestamp>,
+) -> Result<Path, Obstacle> {
+    if reaches(base.transaction, None, until) {
+        return Ok(Path { pieces: Vec::new(), end: base.clone(), cut: false });
+    }
+    let walked = walk(base, pieces, until);
+    let last = walked.way.last().map(|index| &pieces[*index]);
+    let end = last.map_or(base, |piece| &piece.end).clone();
+    if walked.reached {
+        let target = transaction_of(until);
+        let cut = target.is_none_or(|target| end.transaction > target);
+        return Ok(Path { pieces: walked.way, end, cut });
+    }
+    let beyond = |piece: &&usize| {
+        pieces[**piece].start.transaction > end.transaction || {
+            let piece = &pieces[**piece];
+            piece.end.transaction > end.transaction
+        }
+    };
+    let mut ordered: Vec<usize> = (0..pieces.len()).collect();
+    ordered.sort_by_key(|index| (pieces[*index].start.transaction, pieces[*index].end.transaction));
+    if let Some(next) = ordered.iter().find(beyond) {
+        return Err(Obstacle::Hole { after: end, next: *next });
+    }
+    let taken = last.map_or(base_taken_at, |piece| piece.taken_at).max(base_taken_at);
+    let covered_until = covered_until.map_or(taken, |covered| covered.max(taken));
+    let complete = match until {
+        RecoveryTarget::End => true,
+        RecoveryTarget::Time(time) => time <= covered_until,
+        _ => false,
+    };
+    match complete {
+        true => Ok(Path { pieces: walked.way, end, cut: false }),
+        false => Err(Obstacle::Beyond { end, covered_until }),
+    }
+}
+
+struct Walked {
+    /// To the target, or as far as it goes.
+    way: Vec<usize>,
+    reached: bool,
+}
+
+/// Breadth first, so that the first way found has the fewest pieces. Each point is looked at once.
+fn walk(base: &LogMark, pieces: &[Piece], until: RecoveryTarget) -> Walked {
+    let mut from: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    let mut queue: VecDeque<usize> = VecDeque::new();
+    let mut before: BTreeMap<usize, Option<usize>> = BTreeMap::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        from.entry(piece.start.transaction).or_default().push(index);
+        if follows_base(base, piece) {
+            before.insert(index, None);
+            queue.push_back(index);
+        }
+    }
+    let mut seen: BTreeSet<(u64, u64, u64)> = BTreeSet::new();
+    let mut farthest: Option<usize> = None;
+    let mut reached = false;
+    while let Some(index) = queue.pop_front() {
+        let piece = &pieces[index];
+        if farthest.is_none_or(|farthest| pieces[farthest].end.transaction < piece.end.transaction) {
+            farthest = Some(index);
+        }
+        if reaches(piece.end.transaction, Some(piece), until) {
+            (farthest, reached) = (Some(index), true);
+            break;
+        }
+        if !seen.insert((piece.end.transaction, piece.end.file, piece.end.offset)) {
+            continue;
+        }
+        for next in from.get(&piece.end.transaction).into_iter().flatten() {
+            if pieces[*next].start.same_point(&piece.end) && !before.contains_key(next) {
+                before.insert(*next, Some(index));
+                queue.push_back(*next);
+            }
+        }
+    }
+    let mut way = Vec::new();
+    let mut here = farthest;
+    while let Some(index) = here {
+        way.push(index);
+        here = before.get(&index).copied().flatten();
+    }
+    way.reverse();
+    Walked { way, reached }
+}
+
+/// Whether a piece can be the first after a base: it brings something, and there is nothing between the two.
+fn follows_base(base: &LogMark, piece: &Piece) -> bool {
+    let same_history = |mark: &LogMark| match (&mark.checksum, &base.checksum) {
+        (Some(one), Some(two)) if mark.transaction == base.transaction => one == two,
+        _ => true,
+    };
+    piece.start.transaction <= base.transaction
+        && piece.end.transaction > base.transaction
+        && same_history(&piece.start)
+}
+
+/// Whether a target is reached with the log up to `transaction`, which a piece brings.
+fn reaches(transaction: u64, piece: Option<&Piece>, until: RecoveryTarget) -> bool {
+    match until {
+        RecoveryTarget::End => false,
+        RecoveryTarget::Time(time) => piece.is_some_and(|piece| piece.last_committed_at > time),
+        RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) => {
+            transaction_of(until).is_some_and(|target| transaction >= target)
+        }
+    }
+}
+
+/// The last transaction that a target wants; `None` if that is not known beforehand.
+pub(super) fn transaction_of(until: RecoveryTarget) -> Option<u64> {
+    match until {
+        RecoveryTarget::Transaction(number) => Some(number),
+        RecoveryTarget::BeforeTransaction(number) => Some(number.saturating_sub(1)),
+        RecoveryTarget::End | RecoveryTarget::Time(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
