@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Speed and memory of the built programs beside the tools people would otherwise use, on this machine, in this run.
 #
-#   bench.sh [encrypt] [postgresql] [memory]               without arguments: all three
+#   bench.sh [encrypt] [postgresql] [memory] [ledger]      without arguments: all of them
 #
 #   encrypt      `neo4j-backupctl encrypt` against `openssl enc` with the same parameters
 #   postgresql   a full backup of a private cluster against `pg_basebackup | zstd -T2 -3 | openssl enc` and against
 #                pgBackRest (2 processes, zstd level 3, aes-256-cbc)
 #   memory       resident memory of the agent while it takes that backup: its own peak, and together with its tools
+#   ledger       `list` and `status` with 100 000 backups in the ledger
 #
 # Contestants run in turn, ROUNDS times; the figure is the ratio of the medians (ours / theirs, below 1 is faster), since
 # absolute times say more about the machine than about the programs. ROUNDS, SCALE (pgbench; 150 is about 2.3 GB) and
@@ -20,7 +21,7 @@ rounds="${ROUNDS:-5}"
 scale="${SCALE:-150}"
 encrypt_mb="${ENCRYPT_MB:-1024}"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(encrypt postgresql memory)
+[ ${#parts[@]} -gt 0 ] || parts=(encrypt postgresql memory ledger)
 # How often memory is looked at, in seconds.
 memory_interval_seconds=0.05
 
@@ -236,11 +237,18 @@ bench_memory() {
     }'
 }
 
+# --- ledger ------------------------------------------------------------------------------------------------------
+
+bench_ledger() {
+    cargo bench --quiet --locked --bench ledger
+    echo
+}
+
 echo "neo4j-backup-agent $("$client" --version | awk '{ print $2 }'), $(openssl version | cut -d' ' -f1,2), $(nproc) processors"
 echo
 for part in "${parts[@]}"; do
     case "$part" in
-        encrypt | postgresql | memory) "bench_$part" ;;
+        encrypt | postgresql | memory | ledger) "bench_$part" ;;
         *)
             echo "bench: there is no part $part; see the head of this script" >&2
             exit 2

@@ -1,6 +1,8 @@
 //! The tree's rules, each a test: layers, sizes, names, what stands where, and documents that match the code.
 //! A finding is printed as `file:line: what, and what to do instead`. Each rule is itself tested on small bad samples.
 
+#[path = "tidy/commands.rs"]
+mod commands;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/layers.rs"]
@@ -93,6 +95,14 @@ fn links_in_documents_lead_somewhere() {
     let exists = |path: &str| root().join(path).exists();
     let read = |path: &str| fs::read_to_string(root().join(path)).ok();
     report(documents::links_resolve(&documents, &exists, &read));
+}
+
+// req: B11
+#[test]
+fn what_a_hint_says_to_type_can_be_typed() {
+    // The tests name commands of other versions on purpose.
+    let shown: Vec<_> = written().into_iter().filter(|(path, _)| !path.starts_with("tests/")).collect();
+    report(commands::named_commands_exist(&shown));
 }
 
 // req: B11

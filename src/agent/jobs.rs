@@ -136,6 +136,7 @@ impl Registry {
             catch_unwind(AssertUnwindSafe(|| self.workshop.execute(&job.request, Some(job.id), &job.actor, &task)));
         let result = worked.unwrap_or_else(|panic| Err(Error::new(Code::Internal, said_in(&*panic))));
         let happening = match &result {
+            Ok(answer) if answer.verdict().is_some() => Happening::Fail,
             Ok(_) => Happening::Succeed,
             Err(error) if error.code() == Code::Cancelled && job.cancel.is_cancelled() => Happening::Stop,
             Err(_) => Happening::Fail,
@@ -153,11 +154,19 @@ impl Registry {
         let at = self.workshop.now();
         let mut record = job.record();
         (record.state, record.ended_at, record.progress) = (state, Some(at), None);
-        if let Err(error) = &result {
+        let outcome = match result {
+            Ok(answer) => Outcome::Answer(Arc::new(answer)),
+            Err(error) => Outcome::Error {
+                code: error.code(),
+                message: error.message().to_owned(),
+                hint: error.hint().to_owned(),
+            },
+        };
+        if let Some(error) = outcome.error() {
             record.error_code = Some(error.code().name().to_owned());
             record.message = Some(error.message().to_owned());
         }
-        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.done, &job.actor) {
+        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.moved, &job.actor) {
             // The work is done or undone whatever the index says; the next rescan or start mends the index.
             job.event(Severity::Warning, &format!("the ledger could not record the end of this job: {error}"));
             tracing::warn!("the ledger could not record the end of job {}: {error}", job.id);
@@ -166,14 +175,6 @@ impl Registry {
             JobState::Succeeded => Occasion::JobSucceeded,
             JobState::Cancelled => Occasion::JobCancelled,
             _ => Occasion::JobFailed,
-        };
-        let outcome = match result {
-            Ok(answer) => Outcome::Answer(Arc::new(answer)),
-            Err(error) => Outcome::Error {
-                code: error.code(),
-                message: error.message().to_owned(),
-                hint: error.hint().to_owned(),
-            },
         };
         report(occasion, job, Some(&outcome));
         {
@@ -224,14 +225,15 @@ fn report(occasion: Occasion, job: &Job, outcome: Option<&Outcome>) {
     let target = job.request.target().map(|target| target.as_str());
     let subject = target.map(|target| format!(" of {target}")).unwrap_or_default();
     let verb = job.request.verb();
-    let (message, backup, error_code) = match outcome {
-        None => (format!("job {}: {verb}{subject} started for {}", job.id, job.actor), None, None),
-        Some(Outcome::Answer(answer)) => {
-            (format!("job {}: {verb}{subject} succeeded", job.id), backup_in(answer), None)
-        }
-        Some(Outcome::Error { code, message, .. }) => {
-            (format!("job {}: {verb}{subject} ended: {message}", job.id), None, Some(code.name()))
-        }
+    let error = outcome.and_then(Outcome::error);
+    let message = match (outcome, &error) {
+        (None, _) => format!("job {}: {verb}{subject} started for {}", job.id, job.actor),
+        (Some(_), None) => format!("job {}: {verb}{subject} succeeded", job.id),
+        (Some(_), Some(error)) => format!("job {}: {verb}{subject} ended: {}", job.id, error.message()),
+    };
+    let backup = match outcome {
+        Some(Outcome::Answer(answer)) => backup_in(answer),
+        _ => None,
     };
     Record {
         occasion,
@@ -240,8 +242,8 @@ fn report(occasion: Occasion, job: &Job, outcome: Option<&Outcome>) {
         backup: backup.as_deref(),
         job: Some(job.id.0),
         actor: Some(&job.actor),
-        error_code,
-        bytes: outcome.map(|_| job.snapshot().progress.done),
+        error_code: error.as_ref().map(|error| error.code().name()),
+        bytes: outcome.map(|_| job.snapshot().progress.moved),
         duration_us: outcome.map(|_| job.elapsed_us()),
     }
     .emit();

@@ -31,7 +31,7 @@ pub struct Event {
 /// How a job ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// With an answer.
+    /// With an answer, which can be bad news: see [`Outcome::error`].
     Answer(Arc<Answer>),
     /// With an error: code, message, hint.
     Error {
@@ -50,6 +50,14 @@ impl Outcome {
         match self {
             Outcome::Answer(answer) => Ok((**answer).clone()),
             Outcome::Error { code, message, hint } => Err(Error::new(*code, message.clone()).with_hint(hint.clone())),
+        }
+    }
+
+    /// The error it ended with: its own, or the one that its answer amounts to.
+    pub fn error(&self) -> Option<Error> {
+        match self {
+            Outcome::Answer(answer) => answer.verdict(),
+            Outcome::Error { .. } => self.to_result().err(),
         }
     }
 }
@@ -145,11 +153,9 @@ impl Job {
     /// The job as `jobs` lists it and the ledger keeps it.
     pub fn record(&self) -> JobRecord {
         let snapshot = self.snapshot();
-        let error = match &snapshot.outcome {
-            Some(Outcome::Error { code, message, .. }) => Some((code.name().to_owned(), message.clone())),
-            _ => None,
-        };
-        let (error_code, message) = error.unzip();
+        let error = snapshot.outcome.as_ref().and_then(Outcome::error);
+        let (error_code, message) =
+            error.map(|error| (error.code().name().to_owned(), error.message().to_owned())).unzip();
         JobRecord {
             id: self.id,
             verb: self.request.verb().to_owned(),

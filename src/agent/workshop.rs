@@ -19,7 +19,8 @@ pub trait Workshop: Send + Sync {
     /// Puts a new job on record and gives it its number.
     fn job_begin(&self, request: &Request, actor: &str) -> Result<JobId>;
 
-    /// Puts a job's end on record. `record.state` is final; `bytes` are the plaintext bytes that went through.
+    /// Puts a job's end on record. `record.state` is final; `bytes` are those that went through in all of its
+    /// phases.
     fn job_end(&self, record: &JobRecord, bytes: u64, actor: &str) -> Result<()>;
 
     /// The time, from the one clock that everything uses.

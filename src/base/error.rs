@@ -55,7 +55,7 @@ registry! {
     Interrupted = 9, "INTERRUPTED", exit 1, Later, "the agent ended in the middle of this job; what it left was cleaned up, run the job again";
     NotConfirmed = 10, "NOT_CONFIRMED", exit 4, Never, "type the target's name when asked, or give `--yes`";
     NotAvailable = 11, "NOT_AVAILABLE", exit 4, Never, "this version cannot do that yet; `neo4j-backupctl help` lists what it can";
-    NotAuthorised = 12, "NOT_AUTHORISED", exit 77, Never, "run it as root or as a member of the group that polkit lets manage backups";
+    NotAuthorised = 12, "NOT_AUTHORISED", exit 77, Never, "run it as root, or as the user that the agent runs as: `sudo neo4j-backupctl …`";
     BusUnavailable = 13, "BUS_UNAVAILABLE", exit 1, Later, "`systemctl status neo4j-backupd` shows why the agent does not answer; `neo4j-backupctl --direct` works without it";
     IoFailed = 14, "IO_FAILED", exit 1, Later, "look at the named path and at `dmesg` for errors of the disk below it";
 
@@ -67,7 +67,7 @@ registry! {
     FormatUnsupported = 25, "FORMAT_UNSUPPORTED", exit 4, Never, "it was written by a newer release; install that release or a later one to read it";
     OwnerConflict = 26, "OWNER_CONFLICT", exit 4, Never, "another host or data directory writes this target's chain; if this one is the rightful successor: `neo4j-backupctl adopt`";
 
-    BackupNoSpace = 30, "BACKUP_NO_SPACE", exit 14, Later, "free space on the named filesystem (`neo4j-backupctl disk`), or lower `[preflight] minimum_free_percent`";
+    BackupNoSpace = 30, "BACKUP_NO_SPACE", exit 14, Later, "free space on the named filesystem (`neo4j-backupctl cleanup --dry-run` shows which backups may go), or lower `[preflight] minimum_free_percent`";
     BackupCorrupted = 31, "BACKUP_CORRUPTED", exit 13, Never, "do not restore from this backup; `neo4j-backupctl list` shows the others, and take a new one now: `neo4j-backupctl backup TARGET`";
     BackupNotFound = 32, "BACKUP_NOT_FOUND", exit 4, Never, "`neo4j-backupctl list` shows the backups; after a loss of the ledger run `neo4j-backupctl rescan`";
     BackupIncomplete = 33, "BACKUP_INCOMPLETE", exit 13, Never, "it has no manifest, so it never counted as a backup; choose one that `neo4j-backupctl list` shows";
@@ -81,7 +81,7 @@ registry! {
     Neo4jUnreachable = 40, "NEO4J_UNREACHABLE", exit 75, Later, "check that the server runs and that `bolt`, `user` and `password_file` of the target are right";
     Neo4jAdminFailed = 41, "NEO4J_ADMIN_FAILED", exit 1, Later, "read the tool's last lines above; `neo4j-admin` must be of the server's version and run as the server's user";
     Neo4jUnsupported = 42, "NEO4J_UNSUPPORTED", exit 4, Never, "see docs/NEO4J.md for the versions and layouts that are supported";
-    PostgresUnreachable = 43, "POSTGRES_UNREACHABLE", exit 75, Later, "check that the cluster runs and that the role may connect; `neo4j-backupctl setup TARGET` prints the grants";
+    PostgresUnreachable = 43, "POSTGRES_UNREACHABLE", exit 75, Later, "check that the cluster runs and that the role may connect; docs/POSTGRESQL.md shows the role and its grants";
     PostgresToolFailed = 44, "POSTGRES_TOOL_FAILED", exit 1, Later, "read the tool's last lines above; the tools must be of the server's major version";
     PostgresUnsupported = 45, "POSTGRES_UNSUPPORTED", exit 4, Never, "see docs/POSTGRESQL.md for the versions and layouts that are supported";
     ToolMissing = 46, "TOOL_MISSING", exit 78, Never, "install the program or set its path in the target's section";

@@ -2,7 +2,7 @@
 
 use super::{Code, Error, Result};
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
@@ -47,7 +47,12 @@ impl std::fmt::Debug for Secret {
 /// Refused: a symbolic link, anything but a regular file, an owner other than root or this process's user, and a file
 /// that others can read or write, or that the group can write. The checks are made on the open descriptor.
 pub fn read_first_line(path: &Path) -> Result<Secret> {
-    let mut content = read_checked(path)?;
+    first_line(path, "write the secret into it, as its first line, and `chmod 0600` it")
+}
+
+/// `if_missing` is the hint where there is no such file.
+fn first_line(path: &Path, if_missing: &str) -> Result<Secret> {
+    let mut content = read_checked(path, if_missing)?;
     let end = content.iter().position(|&b| b == b'\n').unwrap_or(content.len());
     let line = content[..end].to_vec();
     content.zeroize();
@@ -56,7 +61,12 @@ pub fn read_first_line(path: &Path) -> Result<Secret> {
 
 /// Reads a passphrase: the first line, 20 to 1023 bytes, without `\r` and NUL.
 pub fn read_passphrase(path: &Path) -> Result<Secret> {
-    let secret = read_first_line(path)?;
+    let if_missing = format!(
+        "`neo4j-backupctl key new --output {}` makes one; if there are backups already, put the passphrase that they \
+         were made with there instead",
+        path.display()
+    );
+    let secret = first_line(path, &if_missing)?;
     check_passphrase(&secret, &path.display().to_string())?;
     Ok(secret)
 }
@@ -78,11 +88,14 @@ pub fn check_passphrase(secret: &Secret, source: &str) -> Result<()> {
     Err(Error::new(Code::PassphraseInvalid, format!("the passphrase in {source} {complaint}")))
 }
 
-fn read_checked(path: &Path) -> Result<Vec<u8>> {
+fn read_checked(path: &Path, if_missing: &str) -> Result<Vec<u8>> {
     let refuse = |why: &str| Error::new(Code::SecretUnsafe, format!("secret file {} {why}", path.display()));
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(cause) if cause.raw_os_error() == Some(libc::ELOOP) => return Err(refuse("is a symbolic link")),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            return Err(refuse("does not exist").with_hint(if_missing));
+        }
         Err(cause) => return Err(refuse(&format!("cannot be read: {cause}"))),
     };
     let metadata = file.metadata().map_err(|cause| refuse(&format!("cannot be examined: {cause}")))?;
@@ -143,6 +156,18 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).expect("link");
         assert_eq!(read_passphrase(&link).map_err(|e| e.code()).err(), Some(Code::SecretUnsafe));
         assert_eq!(read_passphrase(keep.path()).map_err(|e| e.code()).err(), Some(Code::SecretUnsafe));
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_make_one() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("current");
+        let error = read_passphrase(&path).expect_err("missing");
+        assert_eq!(error.code(), Code::SecretUnsafe);
+        assert!(error.message().ends_with("does not exist"), "{error}");
+        assert!(error.hint().contains(&format!("`neo4j-backupctl key new --output {}`", path.display())), "{error:?}");
+        let other = read_first_line(&path).expect_err("missing");
+        assert!(!other.hint().contains("key new"), "a password is not a passphrase: {other:?}");
     }
 
     #[test]

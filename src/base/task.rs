@@ -23,10 +23,13 @@ pub enum Severity {
 pub struct Progress {
     /// What is being done now, in a few words: `dumping`, `reading back`.
     pub phase: String,
-    /// Plaintext bytes that went through.
+    /// Plaintext bytes that went through in this phase.
     pub done: u64,
     /// Plaintext bytes expected in all; an estimate.
     pub total: u64,
+    /// Bytes that went through in all phases so far: what was written once and read back once counts twice.
+    #[serde(default)]
+    pub moved: u64,
     /// Milliseconds since the job began.
     pub elapsed_ms: u64,
 }
@@ -76,12 +79,18 @@ struct Inner {
     phase: Mutex<String>,
     done: AtomicU64,
     total: AtomicU64,
+    /// Shared with the shielded pieces of the same work.
+    moved: Arc<AtomicU64>,
     watch: Stopwatch,
 }
 
 impl Task {
     /// Work that `observer` follows and `cancel` can end.
     pub fn new(observer: Arc<dyn Observer>, cancel: Cancel) -> Self {
+        Task::counting(observer, cancel, Arc::new(AtomicU64::new(0)))
+    }
+
+    fn counting(observer: Arc<dyn Observer>, cancel: Cancel, moved: Arc<AtomicU64>) -> Self {
         Task {
             inner: Arc::new(Inner {
                 cancel,
@@ -89,6 +98,7 @@ impl Task {
                 phase: Mutex::new(String::new()),
                 done: AtomicU64::new(0),
                 total: AtomicU64::new(0),
+                moved,
                 watch: Stopwatch::start(),
             }),
         }
@@ -115,7 +125,7 @@ impl Task {
     /// A piece of the same work that can no longer be cancelled: what must be finished once begun,
     /// such as starting a server again.
     pub fn shielded(&self) -> Task {
-        Task::new(self.inner.observer.clone(), Cancel::default())
+        Task::counting(self.inner.observer.clone(), Cancel::default(), self.inner.moved.clone())
     }
 
     /// Begins a phase: the counter starts at 0 of `total` bytes (0 = not known).
@@ -129,6 +139,7 @@ impl Task {
     /// `bytes` more went through.
     pub fn advance(&self, bytes: u64) {
         self.inner.done.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.moved.fetch_add(bytes, Ordering::Relaxed);
         self.inner.observer.progress(&self.progress());
     }
 
@@ -138,6 +149,7 @@ impl Task {
             phase: self.inner.phase.lock().unwrap_or_else(|p| p.into_inner()).clone(),
             done: self.inner.done.load(Ordering::Relaxed),
             total: self.inner.total.load(Ordering::Relaxed),
+            moved: self.inner.moved.load(Ordering::Relaxed),
             elapsed_ms: self.inner.watch.elapsed().as_millis() as u64,
         }
     }
@@ -164,5 +176,19 @@ mod tests {
         task.cancel().cancel();
         assert_eq!(task.check().map_err(|e| e.code()), Err(Code::Cancelled));
         assert!(shielded.check().is_ok());
+    }
+
+    #[test]
+    fn what_moved_is_counted_over_all_phases() {
+        let task = Task::unobserved();
+        task.phase("dumping", 10);
+        task.advance(7);
+        task.phase("reading back", 10);
+        task.advance(3);
+        task.shielded().advance(5);
+        let progress = task.progress();
+        assert_eq!((progress.done, progress.moved), (3, 15));
+        task.phase("signing", 0);
+        assert_eq!((task.progress().done, task.progress().moved), (0, 15));
     }
 }

@@ -10,7 +10,7 @@ use super::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -26,6 +26,19 @@ pub struct Limits {
     pub bytes: u64,
     /// Most members.
     pub members: u64,
+    /// How often one file may come; a later one replaces an earlier one. 1 = each comes once.
+    pub times: u32,
+}
+
+/// A file that was unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// How often it came.
+    pub times: u32,
+    /// Bytes of the last one.
+    pub size: u64,
+    /// CRC-32C of the last one.
+    pub crc32c: u32,
 }
 
 /// What was unpacked.
@@ -75,6 +88,7 @@ impl Unpacker {
             seen: 0,
             done: Unpacked::default(),
             directories: HashSet::new(),
+            written: BTreeMap::new(),
             parent: None,
             file: None,
         };
@@ -88,11 +102,17 @@ impl Unpacker {
 
     /// The archive has ended; error `BACKUP_CORRUPTED` if that was too early.
     pub fn finish(self) -> Result<Unpacked> {
-        let tree = self
-            .stream
-            .finish()
-            .map_err(|cause| cause.context(format!("unpacking into {}", self.directory.display())))?;
-        Ok(tree.done)
+        self.end().map(|tree| tree.done)
+    }
+
+    /// [`Unpacker::finish`] for an archive whose files may come more than once: says what became of each.
+    pub fn finish_listing(self) -> Result<BTreeMap<PathBuf, Written>> {
+        self.end().map(|tree| tree.written)
+    }
+
+    fn end(self) -> Result<Tree> {
+        let shown = self.directory.display();
+        self.stream.finish().map_err(|cause| cause.context(format!("unpacking into {shown}")))
     }
 }
 
@@ -116,6 +136,8 @@ struct Tree {
     done: Unpacked,
     /// Directories the archive named, so that a second naming is noticed.
     directories: HashSet<PathBuf>,
+    /// Files so far, where one may come again.
+    written: BTreeMap<PathBuf, Written>,
     /// The directory of the last member, open: archives list a directory's files one after the other.
     parent: Option<(PathBuf, OwnedFd)>,
     file: Option<(PathBuf, File)>,
@@ -163,13 +185,20 @@ impl Tree {
     fn create_file(&mut self, member: &Member) -> Result<()> {
         self.enter(&member.path)?;
         let name = Path::new(member.path.file_name().unwrap_or_default());
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let replace = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let times = self.written.get(&member.path).map_or(0, |written| written.times);
+        // Only a file of this archive is ever replaced, never one that somebody else put there.
+        let flags = if (1..self.limits.times).contains(&times) { replace } else { create };
         let Some((_, parent)) = &self.parent else {
             return Err(Error::new(Code::Internal, "unpacking without an open directory"));
         };
         let handle = openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|cause| self.fail("creating", &member.path, cause))?;
         self.file = Some((member.path.clone(), File::from(handle)));
+        if self.limits.times > 1 {
+            self.written.insert(member.path.clone(), Written { times: times + 1, size: member.size, crc32c: 0 });
+        }
         self.done.files += 1;
         Ok(())
     }
@@ -208,6 +237,9 @@ impl Members for Tree {
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.file {
             Some((path, file)) => {
+                if let Some(written) = self.written.get_mut(path) {
+                    written.crc32c = crc32c::crc32c_append(written.crc32c, bytes);
+                }
                 file.write_all(bytes).map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
             }
             None => Err(Error::new(Code::Internal, "unpacking data without an open file")),
@@ -225,7 +257,7 @@ mod tests {
     use super::*;
     use tar::{EntryType, Header};
 
-    const ROOMY: Limits = Limits { bytes: 1 << 20, members: 100 };
+    const ROOMY: Limits = Limits { bytes: 1 << 20, members: 100, times: 1 };
 
     fn header(kind: EntryType, size: u64) -> Header {
         let mut header = Header::new_ustar();
@@ -255,6 +287,34 @@ mod tests {
         header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
         sealed(header, b"")
+    }
+
+    #[test]
+    fn a_file_may_come_again_only_as_often_as_it_is_allowed() {
+        let archive = |times: usize| {
+            let mut bytes: Vec<u8> =
+                (0..times).flat_map(|n| named(EntryType::Regular, b"d/a", &[n as u8; 3])).collect();
+            bytes.extend([0; 1024]);
+            bytes
+        };
+        let directory = tempfile::tempdir().expect("tempdir");
+        let limits = Limits { times: 3, ..ROOMY };
+        let mut unpacker = Unpacker::new(directory.path(), limits).expect("unpacker");
+        unpacker.push(&archive(3)).expect("push");
+        let written = unpacker.finish_listing().expect("finish")[Path::new("d/a")];
+        assert_eq!(written, Written { times: 3, size: 3, crc32c: crc32c::crc32c(&[2; 3]) });
+        assert_eq!(std::fs::read(directory.path().join("d/a")).expect("read"), [2; 3]);
+
+        for (there, times) in [(false, 4), (true, 1)] {
+            let directory = tempfile::tempdir().expect("tempdir");
+            if there {
+                std::fs::create_dir(directory.path().join("d")).expect("mkdir");
+                std::fs::write(directory.path().join("d/a"), b"kept").expect("write");
+            }
+            let mut unpacker = Unpacker::new(directory.path(), limits).expect("unpacker");
+            let error = unpacker.push(&archive(times)).expect_err("must be refused");
+            assert_eq!(error.code(), Code::HostileArchive);
+        }
     }
 
     fn file(name: &str) -> Vec<u8> {

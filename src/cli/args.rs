@@ -120,7 +120,7 @@ pub enum Command {
     /// Show what happened: ended jobs and events
     History {
         /// At most this many of each
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 25)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// List the jobs that run

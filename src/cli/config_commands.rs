@@ -2,7 +2,7 @@
 
 use super::args::Config;
 use super::exit;
-use super::output::{Output, print, say};
+use super::output::{Output, say};
 use crate::base::{Code, Error, Result};
 use crate::config::{self, Loaded, Sources};
 use serde_json::json;
@@ -12,7 +12,8 @@ use std::path::Path;
 pub fn run(command: &Config, file: &Path, output: &Output) -> Result<u8> {
     match command {
         Config::Template => {
-            print(&config::template())?;
+            let template = config::template();
+            output.print(&json!({ "template": template }), || template.clone())?;
             Ok(exit::DONE)
         }
         Config::Show { origin } => {

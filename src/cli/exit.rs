@@ -2,8 +2,8 @@
 
 use super::args::JsonMode;
 use super::output::{print, say};
+use crate::base::Error;
 use crate::base::task::Severity;
-use crate::base::{Code, Error};
 use crate::operation::answer::{Answer, TargetFinding};
 use serde_json::json;
 
@@ -16,10 +16,10 @@ pub const INTERRUPTED: u8 = 130;
 
 /// The exit status of an answer: some answers are bad news.
 pub fn of_answer(answer: &Answer) -> u8 {
+    if let Some(error) = answer.verdict() {
+        return error.code().exit();
+    }
     match answer {
-        Answer::Verify(report) if report.backups.iter().any(|backup| !backup.problems.is_empty()) => {
-            Code::BackupCorrupted.exit()
-        }
         Answer::Rescan(report) if !report.problems.is_empty() => PARTLY,
         Answer::Check { findings } if worst(findings) == Some(Severity::Error) => 1,
         _ => DONE,
@@ -37,6 +37,14 @@ pub fn of_findings(findings: &[TargetFinding]) -> u8 {
 
 fn worst(findings: &[TargetFinding]) -> Option<Severity> {
     findings.iter().map(|finding| finding.finding.severity).max()
+}
+
+/// Tells whoever reads text that the answer they have is bad news; the answer names each problem. JSON has it all.
+pub fn tell_verdict(answer: &Answer, json: Option<JsonMode>) {
+    if let (Some(error), None) = (answer.verdict(), json) {
+        say(&format!("error: {}: the problems are named in the report", error.code().name()));
+        say(&format!("hint: {}", error.hint()));
+    }
 }
 
 /// Tells of an error and gives its exit status.

@@ -3,7 +3,7 @@
 
 use super::args::{Crypt, Style};
 use super::interrupt;
-use super::output::Output;
+use super::output::{Output, say};
 use super::progress::{Display, Shared};
 use crate::base::secret::read_passphrase;
 use crate::base::task::{Cancel, Task};
@@ -78,6 +78,9 @@ fn tell(what: &str, args: &Crypt, target: &Path, report: &CryptReport, output: &
     });
     if target == Path::new(STANDARD) {
         // Standard output holds the file.
+        if let Some(json) = output.as_json(&value)? {
+            say(&json);
+        }
         return Ok(());
     }
     output.print(&value, || {

@@ -1,18 +1,18 @@
 //! Commands that need no agent: new keys, completions, and the way to the others of that sort.
 
-use super::args::{Client, Command, Key, Style};
+use super::args::{self, Client, Command, Style};
 use super::output::{Output, print};
 use super::{config_commands, exit, file_crypt};
+use crate::artifact::signing::Key;
+use crate::base::secret::Secret;
 use crate::base::{Code, Error, Result};
+use crate::operation::keys;
 use clap::CommandFactory;
+use serde_json::json;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use zeroize::Zeroizing;
-
-/// Random bytes in a passphrase: 256 bits.
-const PASSPHRASE_BYTES: usize = 32;
 
 /// Carries out a command of this sort.
 pub fn run(command: &Command, style: &Style, config: &Path, output: &Output) -> Result<u8> {
@@ -20,21 +20,29 @@ pub fn run(command: &Command, style: &Style, config: &Path, output: &Output) -> 
         Command::Encrypt(args) => file_crypt::encrypt(args, style, config, output)?,
         Command::Decrypt(args) => file_crypt::decrypt(args, style, config, output)?,
         Command::Config(command) => return config_commands::run(command, config, output),
-        Command::Key(Key::New { output: file }) => new_key(file.as_deref())?,
+        Command::Key(args::Key::New { output: file }) => new_key(file.as_deref(), output)?,
         Command::Completions { shell } => completions(*shell)?,
         other => return Err(Error::new(Code::Internal, format!("{other:?} was taken for a command without an agent"))),
     }
     Ok(exit::DONE)
 }
 
-fn new_key(file: Option<&Path>) -> Result<()> {
-    let source = Path::new("/dev/urandom");
-    let mut random = Zeroizing::new([0u8; PASSPHRASE_BYTES]);
-    std::fs::File::open(source)
-        .and_then(|mut urandom| urandom.read_exact(&mut *random))
-        .map_err(|cause| Error::io("reading random bytes from", source, cause))?;
-    let line = Zeroizing::new(hex::encode(*random));
-    let Some(path) = file else { return print(&line) };
+fn new_key(file: Option<&Path>, output: &Output) -> Result<()> {
+    let passphrase = keys::new_passphrase()?;
+    let source = file.map_or("a new key".to_owned(), |path| path.display().to_string());
+    let key_id = Key::derive(passphrase.clone(), &source)?.id().to_string();
+    let Some(path) = file else {
+        let line = passphrase.expose_text()?;
+        return output.print(&json!({ "key_id": key_id, "passphrase": line }), || line.to_owned());
+    };
+    write_key(path, &passphrase)?;
+    match output.as_json(&json!({ "key_id": key_id, "path": path }))? {
+        Some(json) => print(&json),
+        None => Ok(()),
+    }
+}
+
+fn write_key(path: &Path, passphrase: &Secret) -> Result<()> {
     let mut target = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(target) => target,
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -47,7 +55,7 @@ fn new_key(file: Option<&Path>) -> Result<()> {
         Err(cause) => return Err(Error::io("making", path, cause)),
     };
     let written =
-        target.write_all(line.as_bytes()).and_then(|()| target.write_all(b"\n")).and_then(|()| target.sync_all());
+        target.write_all(passphrase.expose()).and_then(|()| target.write_all(b"\n")).and_then(|()| target.sync_all());
     if let Err(cause) = written {
         // Half a key must not be taken for one.
         let _ = std::fs::remove_file(path);

@@ -50,12 +50,21 @@ impl Output {
 
     /// Writes a value as JSON, or the text that `render` makes.
     pub fn print(&self, value: &impl Serialize, render: impl FnOnce() -> String) -> Result<()> {
-        let text = match self.json {
-            Some(JsonMode::Pretty) => serde_json::to_string_pretty(value).map_err(unwritable)?,
-            Some(_) => serde_json::to_string(value).map_err(unwritable)?,
+        let text = match self.as_json(value)? {
+            Some(json) => json,
             None => render(),
         };
         print(&text)
+    }
+
+    /// A value as JSON, if JSON was asked for.
+    pub fn as_json(&self, value: &impl Serialize) -> Result<Option<String>> {
+        let json = match self.json {
+            Some(JsonMode::Pretty) => serde_json::to_string_pretty(value),
+            Some(_) => serde_json::to_string(value),
+            None => return Ok(None),
+        };
+        json.map(Some).map_err(unwritable)
     }
 
     /// An empty table of this output's sort.

@@ -143,6 +143,7 @@ fn conclude(reply: Reply, output: &Output) -> Result<u8> {
 
 fn show(answer: &Answer, output: &Output) -> Result<u8> {
     output.print(answer, || render::answer(answer, output))?;
+    exit::tell_verdict(answer, output.json);
     Ok(exit::of_answer(answer))
 }
 

@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_line_says_bytes_rate_and_what_is_left() {
-        let progress = Progress { phase: "dumping".to_owned(), done: 12 << 20, total: 40 << 20, elapsed_ms: 9_000 };
+        let progress =
+            Progress { phase: "dumping".to_owned(), done: 12 << 20, total: 40 << 20, moved: 0, elapsed_ms: 9_000 };
         assert_eq!(line(&progress, 3_000), "dumping: 12.0 MiB of 40.0 MiB (30 %), 4.0 MiB/s, 7 s left");
         let unknown = Progress { total: 0, ..progress.clone() };
         assert_eq!(line(&unknown, 0), "dumping: 12.0 MiB");

@@ -22,7 +22,8 @@ use zbus::{Connection, OwnedObjectPath, Variant, fdo};
 /// Shortest time between two `PropertiesChanged` of a job: at most five a second.
 pub const CHANGES_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Longest answer that is sent to everybody who listens, in bytes; a longer one is there to be read.
+/// Longest answer, or message of an error, that is sent to everybody who listens, in bytes; a longer one is there to
+/// be read.
 pub const ANSWER_BROADCAST_MAX: usize = 64 * 1024;
 
 /// Exports jobs on the connection that asked for them.
@@ -144,23 +145,21 @@ impl Exporter {
         }
         changed.insert("ElapsedUSec", Variant::from(job.elapsed_us()));
         // How it ended goes along: an agent that is told to end may be gone before anybody can ask.
-        let mut invalidated: &[&str] = &[];
-        match &now.outcome {
-            Some(Outcome::Error { code, message, hint }) => {
-                changed.insert("ErrorCode", Variant::from(code.name()));
-                changed.insert("Message", Variant::from(message.clone()));
-                changed.insert("Hint", Variant::from(hint.clone()));
-            }
-            Some(Outcome::Answer(answer)) => match serde_json::to_string(&**answer) {
-                Ok(json) if json.len() <= ANSWER_BROADCAST_MAX => {
-                    changed.insert("Answer", Variant::from(json));
-                }
-                _ => invalidated = &["Answer"],
-            },
-            None => {}
+        let mut invalidated: Vec<&str> = Vec::new();
+        let mut ended_with = |name: &'static str, text: String| match text.len() <= ANSWER_BROADCAST_MAX {
+            true => drop(changed.insert(name, Variant::from(text))),
+            false => invalidated.push(name),
+        };
+        if let Some(error) = now.outcome.as_ref().and_then(Outcome::error) {
+            ended_with("ErrorCode", error.code().name().to_owned());
+            ended_with("Message", error.message().to_owned());
+            ended_with("Hint", error.hint().to_owned());
+        }
+        if let Some(Outcome::Answer(answer)) = &now.outcome {
+            ended_with("Answer", serde_json::to_string(&**answer).unwrap_or_default());
         }
         let interface = InterfaceName::from_static_str_unchecked(JOB_INTERFACE);
-        fdo::Properties::properties_changed(emitter, interface, changed, Cow::Borrowed(invalidated)).await?;
+        fdo::Properties::properties_changed(emitter, interface, changed, Cow::Owned(invalidated)).await?;
         *sent = Some(now.clone());
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::errors::BusError;
 use super::service::identify;
 use crate::agent::jobs::Registry;
 use crate::agent::observed::{Job, Outcome};
+use crate::base::Error;
 use std::sync::Arc;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -15,6 +16,12 @@ pub struct JobObject {
     pub(super) job: Arc<Job>,
     pub(super) registry: Arc<Registry>,
     pub(super) authority: Arc<dyn Authority>,
+}
+
+impl JobObject {
+    fn error(&self) -> Option<Error> {
+        self.job.snapshot().outcome.as_ref().and_then(Outcome::error)
+    }
 }
 
 #[interface(name = "org.neo4jbackup.Agent1.Job", introspection_docs = false)]
@@ -81,31 +88,23 @@ impl JobObject {
     /// The registered name of the error it ended with, or empty.
     #[zbus(property)]
     fn error_code(&self) -> String {
-        match self.job.snapshot().outcome {
-            Some(Outcome::Error { code, .. }) => code.name().to_owned(),
-            _ => String::new(),
-        }
+        self.error().map(|error| error.code().name().to_owned()).unwrap_or_default()
     }
 
     /// The message it ended with, or empty.
     #[zbus(property)]
     fn message(&self) -> String {
-        match self.job.snapshot().outcome {
-            Some(Outcome::Error { message, .. }) => message,
-            _ => String::new(),
-        }
+        self.error().map(|error| error.message().to_owned()).unwrap_or_default()
     }
 
     /// What to do about the error, or empty.
     #[zbus(property)]
     fn hint(&self) -> String {
-        match self.job.snapshot().outcome {
-            Some(Outcome::Error { hint, .. }) => hint,
-            _ => String::new(),
-        }
+        self.error().map(|error| error.hint().to_owned()).unwrap_or_default()
     }
 
-    /// The answer as JSON once it has ended well, or empty.
+    /// The answer as JSON once it has ended with one, or empty. A verification that found damage ends with an answer
+    /// and with an error.
     #[zbus(property)]
     fn answer(&self) -> String {
         match self.job.snapshot().outcome {

@@ -254,9 +254,11 @@ impl FollowedJob {
             }
             "PropertiesChanged" if about_this_job => {
                 let changed: Result<(String, HashMap<String, OwnedVariant>, Vec<String>), _> = body.deserialize();
-                let Ok((_, changed, _)) = changed else { return Ok(None) };
+                let Ok((_, changed, invalidated)) = changed else { return Ok(None) };
                 self.take_numbers(&changed);
-                if changed.contains_key("ErrorCode") || changed.contains_key("Answer") {
+                // What was too long to be sent along is read from the job's object when its end is announced.
+                let ended = changed.contains_key("ErrorCode") || changed.contains_key("Answer");
+                if ended && invalidated.is_empty() {
                     self.last_words = Some(outcome(&changed));
                 }
                 Ok(Some(Update::Progress(self.progress.clone())))
@@ -361,8 +363,10 @@ async fn within<T>(doing: &str, work: impl Future<Output = zbus::Result<T>>) -> 
 fn outcome(properties: &HashMap<String, OwnedVariant>) -> Result<Answer> {
     let text = |name| text_of(properties, name).unwrap_or_default();
     let (code, message, hint) = (text("ErrorCode"), text("Message"), text("Hint"));
-    if code.is_empty() {
-        return parse_answer(&text("Answer"));
+    let answer = text("Answer");
+    // An answer that is bad news comes with its error; the answer says more, and the error follows from it.
+    if code.is_empty() || !answer.is_empty() {
+        return parse_answer(&answer);
     }
     let code = Code::from_name(&code).unwrap_or(Code::Internal);
     Err(registered(&code.dbus_name(), &message).unwrap_or_else(|| Error::new(code, message)).with_hint(hint))

@@ -106,6 +106,12 @@ pub trait Driver: Send + Sync {
     /// Whether the server must be stopped while a full backup of this kind is read.
     fn needs_stop(&self, kind: BackupKind) -> bool;
 
+    /// Whether the tools that a full backup of this kind needs are there and fit the server: said before anything is
+    /// stopped for a backup that would then be refused.
+    fn check_tools(&self, _kind: BackupKind, _task: &Task) -> Result<()> {
+        Ok(())
+    }
+
     /// Begins a full backup. `workspace` is an empty private directory for whatever a tool insists on having in a
     /// file; the operation removes it. Error `NOT_AVAILABLE` for a kind this driver cannot make.
     fn begin_full(&self, kind: BackupKind, workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>>;
@@ -141,6 +147,8 @@ pub struct VolumeSpec {
     pub extension: String,
     /// Its lane, from 0.
     pub lane: u32,
+    /// Whether it is one of several lanes of the same tree, whose keys differ by the lane alone.
+    pub striped: bool,
     /// Whether the bytes are compressed already, so that compressing again would only cost time.
     pub compressed: bool,
     /// Whether the plaintext's SHA-256 is wanted in the manifest (where its identity matters).

@@ -1,7 +1,7 @@
 //! [`HostOps`] in this process: for containers, tests, root's own `run`, and inside the root-owned helper.
 
 use super::mounts::Mounts;
-use super::service::Control;
+use super::service::{Control, Phase};
 use super::swap;
 use super::swap_run::{Disk, RealDisk, Swaps};
 use super::{HostOps, Recovery, Service, SwapPlan, tree};
@@ -50,13 +50,12 @@ impl LocalHost {
         service_of: &dyn Fn(&TargetName) -> Option<Service>,
         task: &Task,
     ) -> Result<()> {
-        // A server may have been started on the new data before the crash, or by the boot since. Renaming directories
-        // below it would mix two databases.
-        if journal.live.iter().any(|live| user_of(live).is_some()) {
-            let service = service_of(&journal.target).unwrap_or(Service::Unmanaged);
-            self.control().stop(&journal.target, &service, &task.shielded()).map_err(|error| {
-                error.context(format!("swap {} must be undone, but a program uses its data", journal.id))
-            })?;
+        // A server may have been started on the new data before the crash, or by the boot since, and need not have
+        // opened any of it yet. Renaming directories below it would mix two databases.
+        let service = service_of(&journal.target).unwrap_or(Service::Unmanaged);
+        let halted = self.control().halt(&journal.target, &service, task);
+        if let (Err(error), Some(user)) = (halted, journal.live.iter().find_map(|live| user_of(live))) {
+            return Err(error.context(format!("swap {} must be undone, but {user} uses its data", journal.id)));
         }
         self.swaps().take_back(journal)
     }
@@ -117,8 +116,10 @@ impl HostOps for LocalHost {
             if failures.iter().any(|(failed, _)| failed.as_ref() == Some(&target)) {
                 continue;
             }
-            let service = service_of(&target).or(recorded).unwrap_or(Service::Unmanaged);
-            match self.control().start(&target, &service, task) {
+            // What cannot be read may have been cut off in the middle of anything.
+            let phase = recorded.as_ref().map_or(Phase::Stopping, |record| record.phase);
+            let service = service_of(&target).or(recorded.map(|record| record.service)).unwrap_or(Service::Unmanaged);
+            match self.control().start_again(&target, &service, phase, task) {
                 Ok(()) => recovery.restarted.push(target),
                 Err(error) => failures.push((None, error)),
             }
@@ -501,6 +502,50 @@ mod tests {
         assert_eq!(recovery.restarted, [target()]);
         assert!(!record.exists());
         assert_eq!(fs::read_to_string(&log).expect("log"), "stop\nstart\n");
+    }
+
+    // req: A14
+    #[test]
+    fn a_stop_that_was_interrupted_is_carried_through_before_the_start() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let (host, task) = (host(root.path()), Task::unobserved());
+        let record = root.path().join("host/stopped-graph.json");
+        let (log, kept) = (root.path().join("log"), root.path().join("kept"));
+        let say = |word: &str| format!("echo {word} >>'{}'", log.display());
+        let stop = format!("{}; cp '{}' '{}'", say("stop"), record.display(), kept.display());
+        let service = Service::Commands { stop: shell(stop), start: shell(say("start")) };
+        host.stop(&target(), &service, &task).expect("stop");
+        // As it was while the stop command ran, or cut off, or of an unknown form.
+        let middle = fs::read(&kept).expect("record");
+        for found in [&middle[..], &middle[..9], b"{}"] {
+            fs::write(&record, found).expect("record");
+            fs::write(&log, b"").expect("log");
+            let recovery = host.recover(&|_| Some(service.clone()), &task).expect("recover");
+            assert_eq!(recovery.restarted, [target()]);
+            assert_eq!(fs::read_to_string(&log).expect("log"), "stop\nstart\n");
+            assert!(!record.exists());
+        }
+    }
+
+    /// After a crash a server may be starting on the new data, with none of it open yet.
+    #[test]
+    fn a_swap_is_taken_back_with_the_server_stopped_even_if_nothing_uses_the_data() {
+        for stopped in [0, 1] {
+            let scene = Scene::new();
+            let log = scene.root.path().join("log");
+            let word = scene.plan.exchanges[0].live.join("store");
+            let say = |word_: &str| format!("echo {word_} $(cat '{}') >>'{}'", word.display(), log.display());
+            // A stop command may fail where nothing runs.
+            let stop = format!("{}; exit {stopped}", say("stop"));
+            let service = Service::Commands { stop: shell(stop), start: shell(say("start")) };
+            let (host, task) = (host(&scene.state()), Task::unobserved());
+            host.swap(&scene.plan, &task).expect("swap");
+            let recovery = host.recover(&|_| Some(service.clone()), &task).expect("recover");
+            assert_eq!((recovery.rolled_back.len(), recovery.restarted.as_slice()), (1, &[target()][..]));
+            assert!(scene.is_old());
+            let said = fs::read_to_string(&log).expect("log");
+            assert!(said.starts_with("stop new\n") && said.ends_with("start old\n"), "{said}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::base::ids::TargetName;
 use crate::base::process::{Launcher, Tool, run};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, atomic_file};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,25 @@ const RECORD_SUFFIX: &str = ".json";
 enum Verb {
     Stop,
     Start,
+}
+
+/// How far a stop got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    /// It was begun.
+    Stopping,
+    /// The server has stopped.
+    Stopped,
+}
+
+/// What is on record of a server that must be started again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// How far its stop got.
+    pub(super) phase: Phase,
+    /// How it was controlled then.
+    pub(super) service: Service,
 }
 
 /// Stops and starts servers and keeps the records.
@@ -33,15 +53,31 @@ impl Control<'_> {
     pub(super) fn stop(&self, target: &TargetName, service: &Service, task: &Task) -> Result<()> {
         task.check()?;
         check_managed(target, service)?;
-        let record = serde_json::to_vec_pretty(service)
-            .map_err(|cause| Error::new(Code::Internal, format!("recording the stop of {target}: {cause}")))?;
-        atomic_file::write(&self.record(target), &record, 0o600)?;
-        // A stop that was begun is carried through: a server told to start while it still stops might do neither.
-        let Err(error) = self.control(Verb::Stop, target, service, &task.shielded()) else { return Ok(()) };
+        self.note(target, service, Phase::Stopping)?;
+        let Err(error) = self.carry_out_stop(target, service, task) else { return Ok(()) };
         match self.start(target, service, task) {
             Ok(()) => Err(error),
             Err(also) => Err(error.context(format!("it could not be started again either ({})", also.message()))),
         }
+    }
+
+    /// Stops a server whose data must not be touched while it runs, and leaves it stopped, whatever the stop command
+    /// said: some fail where nothing runs. It is on record for a start.
+    pub(super) fn halt(&self, target: &TargetName, service: &Service, task: &Task) -> Result<()> {
+        check_managed(target, service)?;
+        self.note(target, service, Phase::Stopping)?;
+        self.carry_out_stop(target, service, task)
+    }
+
+    /// Starts a server that is on record. One that a stop was interrupted for may still be on its way down, and told to
+    /// start would only say that it runs: the stop is carried through first.
+    pub(super) fn start_again(&self, target: &TargetName, service: &Service, phase: Phase, task: &Task) -> Result<()> {
+        check_managed(target, service)?;
+        if phase == Phase::Stopping {
+            // Whatever it says: if the server cannot be used, the start tells.
+            let _ = self.carry_out_stop(target, service, task);
+        }
+        self.start(target, service, task)
     }
 
     /// Starts a server and takes its record away. Not even a cancelled job keeps it from being started.
@@ -49,6 +85,18 @@ impl Control<'_> {
         check_managed(target, service)?;
         self.control(Verb::Start, target, service, &task.shielded())?;
         atomic_file::remove(&self.record(target))
+    }
+
+    fn carry_out_stop(&self, target: &TargetName, service: &Service, task: &Task) -> Result<()> {
+        // A stop that was begun is carried through: a server told to start while it still stops might do neither.
+        self.control(Verb::Stop, target, service, &task.shielded())?;
+        self.note(target, service, Phase::Stopped)
+    }
+
+    fn note(&self, target: &TargetName, service: &Service, phase: Phase) -> Result<()> {
+        let record = serde_json::to_vec_pretty(&Record { phase, service: service.clone() })
+            .map_err(|cause| Error::new(Code::Internal, format!("recording the stop of {target}: {cause}")))?;
+        atomic_file::write(&self.record(target), &record, 0o600)
     }
 
     fn control(&self, verb: Verb, target: &TargetName, service: &Service, task: &Task) -> Result<()> {
@@ -71,8 +119,8 @@ impl Control<'_> {
         self.records.join(format!("{RECORD_PREFIX}{target}{RECORD_SUFFIX}"))
     }
 
-    /// Every server on record as stopped, with how it was controlled then, if that can still be read.
-    pub(super) fn on_record(&self) -> Result<Vec<(TargetName, Option<Service>)>> {
+    /// Every server on record as stopped, with what was recorded, if that can still be read.
+    pub(super) fn on_record(&self) -> Result<Vec<(TargetName, Option<Record>)>> {
         let fail = |cause| Error::io("listing", self.records, cause);
         let mut found = Vec::new();
         for entry in std::fs::read_dir(self.records).map_err(fail)? {
@@ -80,8 +128,8 @@ impl Control<'_> {
             let name = entry.file_name();
             let target = name.to_str().and_then(|n| n.strip_prefix(RECORD_PREFIX)?.strip_suffix(RECORD_SUFFIX));
             if let Some(target) = target.and_then(|target| TargetName::new(target).ok()) {
-                let service = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                found.push((target, service));
+                let record = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                found.push((target, record));
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));

@@ -5,7 +5,7 @@ use crate::artifact::manifest::SignedManifest;
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use std::collections::BTreeMap;
 
 /// How a copy stands, as the table spells it.
@@ -97,15 +97,17 @@ pub struct Replaced {
     pub missing: u64,
 }
 
-/// The columns of a backup in the order that [`record`] reads them.
-macro_rules! concat_columns {
+/// A line for each copy of a backup, the copies of one after each other, in the order that [`collect`] reads them.
+macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, engine, created_at, duration_ms, plain_bytes, stored_bytes, sha256, counts FROM backups ",
+            "SELECT b.id, b.engine, b.created_at, b.duration_ms, b.plain_bytes, b.stored_bytes, b.sha256, b.counts, ",
+            "c.repository, c.state, c.verified_at FROM backups b LEFT JOIN copies c ON c.backup = b.id ",
             $rest
         )
     };
 }
+
 impl Ledger {
     /// Records that `repository` holds this backup, complete. Recording it again changes nothing but its manifest.
     pub fn record_backup(&self, signed: &SignedManifest, repository: &str) -> Result<()> {
@@ -147,14 +149,21 @@ impl Ledger {
     /// Backups of a target, or of all, newest first.
     pub fn backups(&self, target: Option<&TargetName>) -> Result<Vec<BackupRecord>> {
         self.with(|connection| {
-            let copies = copies(connection, target)?;
             let mut statement = connection.prepare_cached(match target {
-                Some(_) => concat_columns!("WHERE target = ?1 ORDER BY created_at DESC, id DESC"),
-                None => concat_columns!("ORDER BY created_at DESC, id DESC"),
+                Some(_) => select!("WHERE b.target = ?1 ORDER BY b.created_at DESC, b.id DESC"),
+                None => select!("ORDER BY b.created_at DESC, b.id DESC"),
             })?;
             let name = target.map(TargetName::as_str);
-            let rows = statement.query_map(rusqlite::params_from_iter(name), |row| record(row, &copies))?;
-            rows.collect()
+            collect(statement.query(rusqlite::params_from_iter(name))?)
+        })
+    }
+
+    /// One backup, if it is on record.
+    pub fn backup(&self, id: &BackupId) -> Result<Option<BackupRecord>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(select!("WHERE b.id = ?1"))?;
+            let found = collect(statement.query([id.to_string()])?)?;
+            Ok(found.into_iter().next())
         })
     }
 
@@ -224,43 +233,46 @@ impl Ledger {
     }
 }
 
-fn record(row: &Row<'_>, copies: &BTreeMap<String, Vec<Copy>>) -> rusqlite::Result<BackupRecord> {
-    let id: BackupId = parsed(row, 0)?;
+fn collect(mut rows: Rows<'_>) -> rusqlite::Result<Vec<BackupRecord>> {
+    let mut found: Vec<BackupRecord> = Vec::new();
+    let mut last = String::new();
+    while let Some(row) = rows.next()? {
+        let id = row.get_ref(0)?.as_str()?;
+        if found.is_empty() || last != id {
+            last.clear();
+            last.push_str(id);
+            found.push(record(row)?);
+        }
+        if let (Some(backup), Some(copy)) = (found.last_mut(), copy(row)?) {
+            backup.copies.push(copy);
+        }
+    }
+    for backup in &mut found {
+        backup.copies.sort_by(|a, b| a.repository.cmp(&b.repository));
+    }
+    Ok(found)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<BackupRecord> {
     let number = |column| row.get::<_, i64>(column).map(|value| value as u64);
-    let counts: String = row.get(7)?;
     Ok(BackupRecord {
-        copies: copies.get(&id.to_string()).cloned().unwrap_or_default(),
-        id,
+        id: parsed(row, 0)?,
         engine: row.get(1)?,
         created_at: time(row.get(2)?),
         duration_ms: number(3)?,
         plain_bytes: number(4)?,
         stored_bytes: number(5)?,
         sha256: row.get(6)?,
-        counts: serde_json::from_str(&counts).unwrap_or_default(),
+        counts: serde_json::from_str(row.get_ref(7)?.as_str()?).unwrap_or_default(),
+        copies: Vec::new(),
     })
 }
 
-fn copies(connection: &Connection, target: Option<&TargetName>) -> rusqlite::Result<BTreeMap<String, Vec<Copy>>> {
-    let mut statement = connection.prepare_cached(match target {
-        Some(_) => {
-            "SELECT c.backup, c.repository, c.state, c.verified_at FROM backups b JOIN copies c ON c.backup = b.id
-             WHERE b.target = ?1 ORDER BY c.backup, c.repository"
-        }
-        None => "SELECT backup, repository, state, verified_at FROM copies ORDER BY backup, repository",
-    })?;
-    let mut found: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
-    let mut rows = statement.query(rusqlite::params_from_iter(target.map(TargetName::as_str)))?;
-    while let Some(row) = rows.next()? {
-        let verified: Option<i64> = row.get(3)?;
-        let copy = Copy { repository: row.get(1)?, state: parsed_state(row)?, verified_at: verified.map(time) };
-        found.entry(row.get(0)?).or_default().push(copy);
-    }
-    Ok(found)
-}
-
-fn parsed_state(row: &Row<'_>) -> rusqlite::Result<CopyState> {
-    parsed(row, 2)
+/// The copy of a line; a backup without any has one line without one.
+fn copy(row: &Row<'_>) -> rusqlite::Result<Option<Copy>> {
+    let Some(repository) = row.get::<_, Option<String>>(8)? else { return Ok(None) };
+    let verified: Option<i64> = row.get(10)?;
+    Ok(Some(Copy { repository, state: parsed(row, 9)?, verified_at: verified.map(time) }))
 }
 
 fn set_state(
@@ -326,7 +338,7 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::artifact::identity::Owner;
     use crate::artifact::manifest::{BackupDocument, Engine, Manifest, ServerRecord};
@@ -341,7 +353,7 @@ mod tests {
         Keyring::new(Key::derive(passphrase, "test").expect("key"), vec![])
     });
 
-    fn signed(id: &str, sequence: u64) -> SignedManifest {
+    pub(in super::super) fn signed(id: &str, sequence: u64) -> SignedManifest {
         let id: BackupId = id.parse().expect("id");
         let manifest = Manifest {
             document: BackupDocument::Backup,
@@ -372,7 +384,7 @@ mod tests {
         SignedManifest { manifest, signed_by: KEYRING.current().id().clone(), bytes_sha256: format!("sha{sequence}") }
     }
 
-    fn ledger() -> (tempfile::TempDir, Ledger) {
+    pub(in super::super) fn ledger() -> (tempfile::TempDir, Ledger) {
         let directory = tempfile::tempdir().expect("tempdir");
         let ledger = Ledger::open(&directory.path().join("ledger.db"), Arc::new(SystemClock)).expect("open");
         (directory, ledger)
@@ -393,7 +405,9 @@ mod tests {
             found.iter().map(|b| b.id.clone()).collect::<Vec<_>>(),
             [second.manifest.id.clone(), first.manifest.id.clone()]
         );
-        assert_eq!(found[0].copies.len(), 2);
+        assert_eq!(found[0].copies.iter().map(|c| c.repository.as_str()).collect::<Vec<_>>(), ["main", "offsite"]);
+        assert_eq!(ledger.backup(&first.manifest.id).expect("look").as_ref(), Some(&found[1]));
+        assert_eq!(ledger.backup(&"graph-20261118T020000Z-dump".parse().expect("id")).expect("look"), None);
         assert_eq!(ledger.last_copy(&target, "main").expect("last").expect("some").sequence, 2);
         ledger.forget_copy(&second.manifest.id, "main").expect("forget");
         assert_eq!(ledger.last_copy(&target, "main").expect("last").expect("some").sequence, 1);

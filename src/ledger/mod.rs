@@ -6,11 +6,13 @@
 //! - [`backups`]: backups and their copies in repositories
 //! - [`jobs`]: jobs, running and ended
 //! - [`journal`]: events and restores
+//! - [`standing`]: how a target stands, without reading every backup
 
 pub mod backups;
 pub mod jobs;
 pub mod journal;
 mod schema;
+pub mod standing;
 
 use crate::base::clock::Clock;
 use crate::base::{Code, Coded, Result};

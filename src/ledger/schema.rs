@@ -30,8 +30,8 @@ CREATE TABLE backups (
     server_version TEXT NOT NULL,
     counts         TEXT NOT NULL
 ) STRICT;
-CREATE INDEX backups_by_target ON backups(target, created_at DESC);
-CREATE INDEX backups_by_time ON backups(created_at DESC);
+CREATE INDEX backups_by_target ON backups(target, created_at DESC, id DESC, stored_bytes);
+CREATE INDEX backups_by_time ON backups(created_at DESC, id DESC);
 
 -- Which repository holds which backup, and how it stands there.
 CREATE TABLE copies (
@@ -43,8 +43,9 @@ CREATE TABLE copies (
     key_id          TEXT NOT NULL,
     verified_at     INTEGER,
     PRIMARY KEY (backup, repository)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX copies_by_repository ON copies(repository, sequence DESC);
+CREATE INDEX copies_verified ON copies(verified_at DESC) WHERE state = 'VALIDATED';
 
 CREATE TABLE objects (
     backup        TEXT NOT NULL REFERENCES backups(id) ON DELETE CASCADE,

@@ -96,6 +96,9 @@ pub struct BackupReport {
     pub downtime_ms: u64,
     /// What was weaker than it should have been.
     pub warnings: Vec<String>,
+    /// What would be done, in order; only of a dry run.
+    #[serde(default)]
+    pub steps: Vec<String>,
 }
 
 /// Result of a restore.
@@ -394,9 +397,9 @@ pub struct RestoreRecord {
     pub restore: String,
     /// The target.
     pub target: TargetName,
-    /// What was restored.
-    pub backup: BackupId,
-    /// When it ended.
+    /// What was restored; `None` = not on record, as after a loss of the ledger. What it set aside was found by looking.
+    pub backup: Option<BackupId>,
+    /// When it ended; when it was begun, if it is not on record.
     pub at: Timestamp,
     /// Where it is.
     pub directory: PathBuf,
@@ -404,9 +407,9 @@ pub struct RestoreRecord {
     pub in_place: bool,
     /// What it set aside, and is still there.
     pub set_aside: Vec<PathBuf>,
-    /// How long it took.
+    /// How long it took; 0 if it is not on record.
     pub duration_ms: u64,
-    /// Whether all checks passed; `None` = none were made.
+    /// Whether all checks passed; `None` = none were made, or it is not on record.
     pub healthy: Option<bool>,
 }
 

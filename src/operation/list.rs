@@ -37,10 +37,8 @@ pub fn show(context: &Context, backup: &str) -> Result<BackupDetail> {
         let found = context.repository(target, name).and_then(|r| r.find_manifest(&context.environment, &id));
         match found {
             Ok(signed) => {
-                let mut rows = records::rows(context, Some(&id.target))?;
-                expire::fill_expiry(context, &mut rows);
-                let row =
-                    rows.into_iter().find(|row| row.id == id).unwrap_or_else(|| unrecorded(&signed.manifest, name));
+                let mut row = records::row_of(context, &id)?.unwrap_or_else(|| unrecorded(&signed.manifest, name));
+                expire::fill_expiry(context, std::slice::from_mut(&mut row));
                 let verified_at = records::verified_at(context, &id)?;
                 return Ok(BackupDetail { row, manifest: signed.manifest, verified_at });
             }

@@ -17,20 +17,23 @@ pub mod request;
 pub mod rescan;
 pub mod restore;
 pub(crate) mod select;
+pub(crate) mod set_aside;
 pub mod status;
 pub(crate) mod unfinished;
+pub mod verdict;
 pub mod verify;
 
 use crate::base::ids::JobId;
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
-use answer::{Answer, VerifyReport};
+use answer::Answer;
 use context::Context;
 use records::Happening;
 use request::Request;
 
 /// Carries a request out in the calling thread. Jobs leave their beginning and end in the ledger's events, with the
-/// name of who asked. `Jobs` and `Cancel` are the agent's own and refused here.
+/// name of who asked. `Jobs` and `Cancel` are the agent's own and refused here. An answer can be bad news: see
+/// [`Answer::verdict`].
 pub fn execute(context: &Context, request: &Request, job: Option<JobId>, actor: &str, task: &Task) -> Result<Answer> {
     if !request.is_job() {
         return answer(context, request, task);
@@ -42,7 +45,10 @@ pub fn execute(context: &Context, request: &Request, job: Option<JobId>, actor: 
     happening("started", Severity::Info, format!("{} was asked for by {actor}", request.verb()))?;
     match answer(context, request, task) {
         Ok(answer) => {
-            happening("succeeded", Severity::Info, summary(&answer))?;
+            match answer.verdict() {
+                Some(error) => happening("failed", Severity::Error, error.to_string())?,
+                None => happening("succeeded", Severity::Info, summary(&answer))?,
+            }
             Ok(answer)
         }
         Err(error) => {
@@ -57,7 +63,7 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
     Ok(match request {
         Request::Backup(request) => Answer::Backup(backup::run(context, request, task)?),
         Request::Restore(request) => Answer::Restore(restore::run(context, request, task)?),
-        Request::Verify(request) => Answer::Verify(refuse_damage(verify::run(context, request, task)?)?),
+        Request::Verify(request) => Answer::Verify(verify::run(context, request, task)?),
         Request::Delete { backup, dry_run } => Answer::Delete(delete::run(context, backup, *dry_run, task)?),
         Request::Cleanup { dry_run } => Answer::Cleanup(expire::cleanup(context, *dry_run, task)?),
         Request::Rescan => Answer::Rescan(rescan::run(context, task)?),
@@ -75,24 +81,6 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
             return Err(Error::new(Code::Internal, format!("{} is the agent's own to answer", request.verb())));
         }
     })
-}
-
-/// A verification that found damage is an error, which names every damaged object.
-fn refuse_damage(report: VerifyReport) -> Result<VerifyReport> {
-    let problems: Vec<_> = report
-        .backups
-        .iter()
-        .flat_map(|backup| backup.problems.iter().map(move |problem| (&backup.repository, problem)))
-        .collect();
-    let Some((_, first)) = problems.first() else { return Ok(report) };
-    // One kind of problem keeps its own code (a wrong key is no damage); a mixture is damage.
-    let same = problems.iter().all(|(_, problem)| problem.code == first.code);
-    let code = if same { Code::from_name(&first.code).unwrap_or(Code::BackupCorrupted) } else { Code::BackupCorrupted };
-    let lines: Vec<_> = problems
-        .iter()
-        .map(|(repository, problem)| format!("{} in {repository}: {} ({})", problem.object, problem.text, problem.code))
-        .collect();
-    Err(Error::new(code, format!("{} problems: {}", lines.len(), lines.join("; "))))
 }
 
 /// One line for the log.

@@ -30,13 +30,23 @@ pub fn judge(place: &str, space: Space, need: Need) -> Result<()> {
         return Err(Error::new(Code::BackupNoSpace, text));
     }
     if percent < f64::from(need.minimum_free_percent) {
-        let text = format!(
-            "{place}: {percent:.1} % are free, {} % are demanded; {required} are required, {available} are available",
-            need.minimum_free_percent
+        let demanded = bytes::human(share(space.total, need.minimum_free_percent));
+        let mut text = format!(
+            "{place}: {percent:.1} % are free, {} % are demanded: {demanded} of {} are required to be free, {available} are available",
+            need.minimum_free_percent,
+            bytes::human(space.total)
         );
+        if need.required > 0 {
+            text.push_str(&format!("; the job itself writes about {required}"));
+        }
         return Err(Error::new(Code::BackupNoSpace, text));
     }
     Ok(())
+}
+
+/// `percent` of `total`, rounded up.
+fn share(total: u64, percent: u8) -> u64 {
+    (u128::from(total) * u128::from(percent)).div_ceil(100) as u64
 }
 
 /// Stored bytes to expect from `plain` bytes: by the ratio of the last backup with a quarter on top, or everything
@@ -72,6 +82,22 @@ mod tests {
         let need = |percent| Need { required: 1, minimum_free_percent: percent };
         assert!(judge("/backup", SPACE, need(30)).is_ok());
         assert_eq!(judge("/backup", SPACE, need(31)).map_err(|e| e.code()), Err(Code::BackupNoSpace));
+    }
+
+    // req: B5
+    #[test]
+    fn below_the_threshold_it_says_how_much_must_be_free_and_how_much_is() {
+        let said = |required| {
+            let refused = judge("/state", SPACE, Need { required, minimum_free_percent: 31 });
+            refused.expect_err("too little").message().to_owned()
+        };
+        assert_eq!(
+            said(0),
+            "/state: 30.0 % are free, 31 % are demanded: 31.0 GiB of 100.0 GiB are required to be free, \
+             30.0 GiB are available"
+        );
+        assert!(said(1 << 20).ends_with("; the job itself writes about 1.0 MiB"), "{}", said(1 << 20));
+        assert_eq!(share(u64::MAX, 100), u64::MAX);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::operation::answer::{
     BackupRow, BackupState, EventRecord, JobRecord, JobState, RestoreRecord, RestoreReport,
 };
 use crate::operation::context::{Context, Target};
+use crate::operation::set_aside::{self, SetAside};
 use crate::repository::catalog::Repository;
 use crate::telemetry::record::{Occasion, Record};
 use jiff::Timestamp;
@@ -78,7 +79,7 @@ pub(crate) fn backup_taken(context: &Context, repository: &str, signed: &SignedM
 
 /// Plain and stored bytes of a target's newest backup.
 pub(crate) fn last_sizes(context: &Context, target: &TargetName) -> Result<Option<(u64, u64)>> {
-    Ok(context.ledger.backups(Some(target))?.first().map(|backup| (backup.plain_bytes, backup.stored_bytes)))
+    context.ledger.newest_sizes(target)
 }
 
 /// The end of a target's chain in a repository: from the ledger if the repository agrees, else from the repository.
@@ -123,13 +124,12 @@ pub(crate) fn known(context: &Context, target: Option<&TargetName>) -> Result<Ve
 
 /// Whether the ledger knows of any backup of a target in a repository.
 pub(crate) fn any_in(context: &Context, target: &TargetName, repository: &str) -> Result<bool> {
-    Ok(!recorded_in(context, target, repository)?.is_empty())
+    context.ledger.any_recorded_in(target, repository)
 }
 
 /// Ids of a target's backups that are on record in a repository.
 pub(crate) fn recorded_in(context: &Context, target: &TargetName, repository: &str) -> Result<BTreeSet<BackupId>> {
-    let there = |backup: &BackupRecord| backup.copies.iter().any(|copy| copy.repository == repository);
-    Ok(context.ledger.backups(Some(target))?.into_iter().filter(there).map(|backup| backup.id).collect())
+    context.ledger.recorded_in(target, repository)
 }
 
 /// Whether no backup is on record.
@@ -174,8 +174,7 @@ pub(crate) fn forget_in(context: &Context, id: &BackupId, repository: &str) -> R
 
 /// Takes a backup that is in no repository off the record; `false` if it is not on record either.
 pub(crate) fn forget_missing(context: &Context, id: &BackupId, dry_run: bool) -> Result<bool> {
-    let found = context.ledger.backups(Some(&id.target))?.into_iter().find(|backup| &backup.id == id);
-    let Some(backup) = found else { return Ok(false) };
+    let Some(backup) = context.ledger.backup(id)? else { return Ok(false) };
     if !dry_run {
         for copy in &backup.copies {
             context.ledger.forget_copy(id, &copy.repository)?;
@@ -188,6 +187,11 @@ pub(crate) fn forget_missing(context: &Context, id: &BackupId, dry_run: bool) ->
 pub(crate) fn replace_repository(context: &Context, repository: &str, found: &[SignedManifest]) -> Result<(u64, u64)> {
     let replaced = context.ledger.replace_copies(repository, found)?;
     Ok((replaced.added, replaced.missing))
+}
+
+/// A backup's row of `list`.
+pub(crate) fn row_of(context: &Context, id: &BackupId) -> Result<Option<BackupRow>> {
+    Ok(context.ledger.backup(id)?.map(row))
 }
 
 /// Rows of `list`, newest first.
@@ -224,21 +228,12 @@ fn state_of(backup: &BackupRecord) -> BackupState {
 
 /// When some copy of a backup was last verified.
 pub(crate) fn verified_at(context: &Context, id: &BackupId) -> Result<Option<Timestamp>> {
-    let backups = context.ledger.backups(Some(&id.target))?;
-    let backup = backups.into_iter().find(|backup| &backup.id == id);
-    Ok(backup.and_then(|backup| backup.copies.iter().filter_map(|copy| copy.verified_at).max()))
+    Ok(context.ledger.backup(id)?.and_then(|backup| backup.copies.iter().filter_map(|copy| copy.verified_at).max()))
 }
 
 /// When a backup of the target was last verified or restored with all checks passed.
 pub(crate) fn last_proven(context: &Context, target: &TargetName) -> Result<Option<Timestamp>> {
-    let verified = context
-        .ledger
-        .backups(Some(target))?
-        .into_iter()
-        .flat_map(|backup| backup.copies)
-        .filter(|copy| copy.state == CopyState::Validated)
-        .filter_map(|copy| copy.verified_at)
-        .max();
+    let verified = context.ledger.last_verified(target)?;
     let restored = context.ledger.last_healthy_restore(target)?.map(|restore| restore.at);
     Ok(verified.max(restored))
 }
@@ -288,12 +283,13 @@ fn restore_entry(target: &Target, report: &RestoreReport) -> RestoreEntry {
     }
 }
 
-/// Restores, newest first. Set-aside data that is no longer there is not listed.
+/// Restores, newest first. Set-aside data that is no longer there is not listed; set-aside data that is there is,
+/// whatever the ledger knows of it.
 pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {
     let record = |entry: RestoreEntry| RestoreRecord {
         restore: entry.name,
         target: entry.target,
-        backup: entry.backup,
+        backup: Some(entry.backup),
         at: entry.at,
         directory: entry.directory,
         in_place: entry.in_place,
@@ -301,7 +297,28 @@ pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {
         duration_ms: entry.duration_ms,
         healthy: entry.healthy,
     };
-    Ok(context.ledger.restores()?.into_iter().map(record).collect())
+    let mut restores: Vec<RestoreRecord> = context.ledger.restores()?.into_iter().map(record).collect();
+    for found in set_aside::find(context) {
+        if !restores.iter().any(|known| known.restore == found.restore) {
+            restores.push(unrecorded(found));
+        }
+    }
+    restores.sort_by_key(|restore| std::cmp::Reverse(restore.at));
+    Ok(restores)
+}
+
+fn unrecorded(found: SetAside) -> RestoreRecord {
+    RestoreRecord {
+        restore: found.restore,
+        target: found.target,
+        backup: None,
+        at: found.stamp.timestamp(),
+        directory: found.live,
+        in_place: true,
+        set_aside: found.paths,
+        duration_ms: 0,
+        healthy: None,
+    }
 }
 
 /// A job as answers show it.

@@ -2,7 +2,7 @@
 
 use crate::base::Result;
 use crate::base::ids::TargetName;
-use crate::operation::answer::{BackupState, TargetStatus};
+use crate::operation::answer::TargetStatus;
 use crate::operation::context::{Context, Target};
 use crate::operation::records;
 
@@ -20,28 +20,24 @@ pub fn run(context: &Context, only: Option<&TargetName>) -> Result<Vec<TargetSta
 }
 
 fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
-    let rows = records::rows(context, Some(&target.name))?;
-    let usable = |row: &&_| {
-        let row: &crate::operation::answer::BackupRow = row;
-        matches!(row.state, BackupState::Complete | BackupState::Validated)
-    };
-    let newest = rows.iter().find(usable);
+    let newest = context.ledger.newest_usable(&target.name)?;
+    let totals = context.ledger.totals(&target.name)?;
     let now = context.clock.now();
     let measured = records::last_restore_rate(context, &target.name)?;
-    let rto = newest.map(|row| {
+    let rto = newest.as_ref().map(|newest| {
         let rate = measured.unwrap_or(ASSUMED_RESTORE_RATE).max(1);
-        ASSUMED_RESTORE_FIXED_S + row.plain_bytes / rate
+        ASSUMED_RESTORE_FIXED_S + newest.plain_bytes / rate
     });
     Ok(TargetStatus {
         target: target.name.clone(),
         engine: target.driver.engine().as_str().to_owned(),
-        newest: newest.map(|row| row.id.clone()),
-        restorable_to: newest.map(|row| row.created_at),
-        age_seconds: newest.map(|row| now.duration_since(row.created_at).as_secs()),
+        restorable_to: newest.as_ref().map(|newest| newest.created_at),
+        age_seconds: newest.as_ref().map(|newest| now.duration_since(newest.created_at).as_secs()),
+        newest: newest.map(|newest| newest.id),
         rto_seconds: rto,
         last_proven: records::last_proven(context, &target.name)?,
-        backups: rows.len() as u64,
-        stored_bytes: rows.iter().map(|row| row.stored_bytes).sum(),
+        backups: totals.backups,
+        stored_bytes: totals.stored_bytes,
         job: records::running_job(context, &target.name)?,
         last_failure: records::last_failure(context, &target.name)?,
         next_run: None,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Verifies one backup, or all of them, in every repository that should have it.
 ///
-/// The answer holds what is wrong; the caller turns a report with problems into `BACKUP_CORRUPTED`.
+/// The report holds what is wrong; [`verdict`](crate::operation::answer::Answer::verdict) is the error it amounts to.
 pub fn run(context: &Context, request: &VerifyRequest, task: &Task) -> Result<VerifyReport> {
     let wanted = request.backup.as_deref().map(|text| select::backup(context, text)).transpose()?;
     let mut report = VerifyReport { quick: request.quick, backups: Vec::new() };
@@ -86,7 +86,7 @@ fn verify_repository(
     }
     for key in pending {
         task.check()?;
-        if wanted.is_some() && !stored.contains_key(&key) && !is_expected(context, target, repository, wanted)? {
+        if wanted.is_some() && !stored.contains_key(&key) && !is_expected(context, repository, wanted)? {
             continue;
         }
         report.backups.push(verify_backup(context, target, repository, &key, &stored, report.quick, task)?);
@@ -94,9 +94,9 @@ fn verify_repository(
     Ok(())
 }
 
-fn is_expected(context: &Context, target: &Target, repository: &Repository, wanted: Option<&BackupId>) -> Result<bool> {
-    let recorded = records::recorded_in(context, &target.name, repository.name())?;
-    Ok(wanted.is_some_and(|id| recorded.contains(id)))
+fn is_expected(context: &Context, repository: &Repository, wanted: Option<&BackupId>) -> Result<bool> {
+    let Some(id) = wanted else { return Ok(false) };
+    Ok(records::manifest_sha256(context, id, repository.name())?.is_some())
 }
 
 /// Every object of this target's backups, with its size.

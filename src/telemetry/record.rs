@@ -81,7 +81,7 @@ pub struct Record<'a> {
     pub actor: Option<&'a str>,
     /// `ERROR_CODE`: the registered name.
     pub error_code: Option<&'a str>,
-    /// `BYTES`: plaintext bytes that went through.
+    /// `BYTES`: bytes that went through in all phases: a backup is written once and read back once.
     pub bytes: Option<u64>,
     /// `DURATION_US`: microseconds.
     pub duration_us: Option<u64>,

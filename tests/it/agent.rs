@@ -140,7 +140,8 @@ fn every_end_is_put_on_record_with_its_error_and_who_asked() {
         [
             (JobState::Failed, Some("BACKUP_NO_SPACE"), 400, "alice"),
             (JobState::Failed, Some("INTERNAL"), 400, "bob"),
-            (JobState::Succeeded, None, 1000, "carol"),
+            // Two phases: 400 and 1000 bytes.
+            (JobState::Succeeded, None, 1400, "carol"),
         ]
     );
     assert!(on_record[1].0.message.as_deref().is_some_and(|text| text.contains("something no one thought of")));

@@ -1,17 +1,20 @@
 //! The programs as people and scripts run them.
 
 use crate::service::TestAgent;
-use crate::workshop::{INTERVAL, PATIENCE, backup_report, backup_request, target};
+use crate::site::Site;
+use crate::workshop::{INTERVAL, PATIENCE, backup_report, backup_request, target, verify_report};
 use neo4j_backup_agent::agent::jobs::Registry;
+use neo4j_backup_agent::artifact::signing::Key;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::base::ids::JobId;
+use neo4j_backup_agent::base::secret::Secret;
 use neo4j_backup_agent::base::task::{Progress, Severity};
 use neo4j_backup_agent::cli::args::{Client, Daemon};
 use neo4j_backup_agent::cli::connection::{Backend, Reply, Watcher};
 use neo4j_backup_agent::cli::in_process::InProcess;
 use neo4j_backup_agent::operation::answer::{Answer, JobState};
-use neo4j_backup_agent::operation::request::Request;
+use neo4j_backup_agent::operation::request::{Request, VerifyRequest};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -116,6 +119,87 @@ fn errors_have_the_same_status_over_the_bus_as_without_it() {
     }
     let missing = client(&agent, &["show", "graph-20200101T000000Z-dump"]);
     assert_eq!(status(&missing), 4);
+}
+
+// req: B15
+#[test]
+fn damage_is_reported_object_by_object_and_fails_over_the_bus() {
+    let agent = TestAgent::start();
+    for backup in ["damaged", "ruined"] {
+        let request = VerifyRequest { backup: Some(backup.to_owned()), quick: false };
+        let expected = verify_report(&request);
+        let json = client(&agent, &["--json=short", "verify", backup]);
+        assert_eq!((status(&json), err(&json)), (13, String::new()));
+        let answer: Answer = serde_json::from_str(&out(&json)).expect("JSON");
+        assert_eq!(answer, Answer::Verify(expected.clone()));
+        let text = client(&agent, &["verify", backup]);
+        assert_eq!(status(&text), 13, "{}", err(&text));
+        for problem in &expected.backups[0].problems {
+            assert!(out(&text).contains(&problem.object), "{}", problem.object);
+        }
+        assert!(err(&text).starts_with("error: BACKUP_CORRUPTED: "), "{}", err(&text));
+        assert!(err(&text).contains("hint: do not restore from this backup"), "{}", err(&text));
+        // Who comes later learns the same.
+        let job = agent.registry.ended().last().expect("a job").id.to_string();
+        let late = client(&agent, &["--json=short", "follow", &job]);
+        assert_eq!((status(&late), serde_json::from_str::<Answer>(&out(&late)).expect("JSON")), (13, answer));
+    }
+    let on_record = agent.workshop.ended.lock().expect("ended");
+    assert_eq!(on_record.len(), 4);
+    for (record, ..) in on_record.iter() {
+        assert_eq!((record.state, record.error_code.as_deref()), (JobState::Failed, Some("BACKUP_CORRUPTED")));
+    }
+    drop(on_record);
+    assert_eq!(status(&client(&agent, &["verify", "--all"])), 0);
+}
+
+// req: B15
+#[test]
+fn damage_is_reported_object_by_object_and_fails_without_a_bus() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let config = site.config().display().to_string();
+    let direct = |words: &[&str]| alone(&[&["--direct", "--config", &config], words].concat());
+    assert_eq!(status(&direct(&["verify", "--all"])), 0);
+    let damaged: Vec<_> =
+        site.objects().into_iter().filter(|path| !path.to_string_lossy().ends_with(".meta.json")).collect();
+    assert_eq!(damaged.len(), 2, "{damaged:?}");
+    for path in &damaged {
+        let mut bytes = std::fs::read(path).expect("read");
+        bytes[40] ^= 1;
+        std::fs::write(path, bytes).expect("damage");
+    }
+    for run in [direct(&["--json=short", "verify", "--all"]), site.run(&["--json=short", "verify", "--all"])] {
+        assert_eq!(status(&run), 13, "{}", err(&run));
+        let Ok(Answer::Verify(report)) = serde_json::from_str(&out(&run)) else { panic!("{}", out(&run)) };
+        let named: Vec<_> = report.backups[0].problems.iter().map(|problem| problem.object.as_str()).collect();
+        assert_eq!(named.len(), 2, "{named:?}");
+        assert!(named.iter().all(|name| damaged.iter().any(|path| path.ends_with(name))), "{named:?}");
+    }
+    let text = direct(&["verify", "--all"]);
+    assert_eq!(status(&text), 13);
+    for path in &damaged {
+        assert!(out(&text).contains(path.file_name().and_then(|name| name.to_str()).expect("name")), "{}", out(&text));
+    }
+    let history = out(&direct(&["history", "--json=short"]));
+    assert!(history.contains("verify-failed") && history.contains("\"state\":\"failed\""), "{history}");
+}
+
+// req: B13
+#[test]
+fn the_log_says_how_many_bytes_a_job_moved() {
+    let site = Site::simulated();
+    let bytes_in = |run: &Output| -> u64 {
+        let log = err(run);
+        let line = log.lines().find(|line| line.contains(" succeeded ")).expect("the record of the end").to_owned();
+        let number = line.split_once("BYTES=").expect("BYTES").1.split(' ').next().expect("a number");
+        number.trim_start_matches("Some(").trim_end_matches(')').parse().unwrap_or_else(|_| panic!("{line}"))
+    };
+    let run = site.run(&["--json=short", "backup", "sim"]);
+    let Ok(Answer::Backup(report)) = serde_json::from_str(&out(&run)) else { panic!("{}", err(&run)) };
+    assert!(bytes_in(&run) >= 2 * report.plain_bytes, "written once and read back once: {}", err(&run));
+    let run = site.run(&["verify", "--all"]);
+    assert!(bytes_in(&run) >= report.plain_bytes, "{}", err(&run));
 }
 
 #[test]
@@ -233,11 +317,22 @@ fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
     let slip = alone(&["statsu"]);
     assert_eq!(status(&slip), 2);
     assert!(err(&slip).contains("did you mean `status`?"), "{}", err(&slip));
-    for usage in [&["backup"][..], &["restore", "graph"], &["backup", "../etc"], &["follow", "x"], &["--nonsense"]] {
+    for usage in [
+        &["backup"][..],
+        &["history", "-n", "0"],
+        &["restore", "graph"],
+        &["backup", "../etc"],
+        &["follow", "x"],
+        &["--nonsense"],
+    ] {
         assert_eq!(status(&alone(usage)), 2, "{usage:?}");
     }
     let helper = Command::new(DAEMON).arg("helper").output().expect("daemon");
     assert_eq!(status(&helper), 4, "{}", err(&helper));
+}
+
+fn key_id(passphrase: &[u8]) -> String {
+    Key::derive(Secret::new(passphrase.to_vec()), "test").expect("key").id().to_string()
 }
 
 // req: D8
@@ -254,6 +349,14 @@ fn a_new_key_is_private_and_never_replaces_one() {
     assert_eq!(path.metadata().expect("file").permissions().mode() & 0o7777, 0o600);
     let key = std::fs::read(&path).expect("key");
     assert_eq!((key.len(), key.last()), (65, Some(&b'\n')));
+    let other = directory.path().join("next");
+    let structured = alone(&["--json=short", "key", "new", "--output", other.to_str().expect("text")]);
+    let value: Value = serde_json::from_str(&out(&structured)).expect("JSON");
+    assert_eq!(value["path"], other.to_str().expect("text"));
+    assert_eq!(value["key_id"], key_id(std::fs::read(&other).expect("key").trim_ascii()));
+    assert!(value.get("passphrase").is_none(), "a passphrase in a file is nowhere else");
+    let printed: Value = serde_json::from_str(&out(&alone(&["--json=short", "key", "new"]))).expect("JSON");
+    assert_eq!(printed["key_id"], key_id(printed["passphrase"].as_str().expect("text").as_bytes()));
     let again = alone(&["key", "new", "--output", name]);
     assert_eq!(status(&again), 4, "{}", err(&again));
     assert_eq!(std::fs::read(&path).expect("key"), key);
@@ -276,6 +379,10 @@ fn a_file_is_encrypted_and_decrypted_and_openssl_agrees() {
     assert_eq!(status(&encrypted), 0, "{}", err(&encrypted));
     let report: Value = serde_json::from_str(&out(&encrypted)).expect("JSON");
     assert_eq!(report["output"], path("data.enc"));
+    let piped = with_key(&["encrypt", &path("data"), "--output", "-", "--json=short"]);
+    assert!(piped.stdout.starts_with(b"Salted__"), "standard output holds the file");
+    let told = err(&piped).lines().last().map(serde_json::from_str::<Value>).expect("a line").expect("JSON");
+    assert_eq!(told["input_bytes"], content.len());
     let openssl = Command::new("openssl")
         .args(["enc", "-d", "-aes-256-cbc", "-pbkdf2", "-iter", "100000", "-md", "sha256"])
         .args(["-pass", &format!("file:{key_file}"), "-in", &path("data.enc")])
@@ -319,6 +426,8 @@ fn the_configuration_is_templated_shown_and_checked() {
     let name = file.to_str().expect("text");
     let template = alone(&["config", "template"]);
     assert!(status(&template) == 0 && out(&template).contains("[target."), "{}", out(&template));
+    let structured: Value = serde_json::from_str(&out(&alone(&["config", "template", "-j"]))).expect("JSON");
+    assert_eq!(structured["template"].as_str().map(str::trim_end), Some(out(&template).trim_end()));
     std::fs::write(&file, "[target.graph]\nkin = \"neo4j\"\n").expect("write");
     let wrong = alone(&["--config", name, "config", "check"]);
     assert_eq!(status(&wrong), 78, "{}", err(&wrong));

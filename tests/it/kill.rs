@@ -83,7 +83,7 @@ fn a_backup_killed_anywhere_counts_or_leaves_nothing() {
         let checked = site.verify();
         assert!(checked.is_ok(), "{when}: {checked:?}");
     });
-    println!("{kills} kills");
+    println!("figure: backup sim: {kills} kills, each at another durable step");
     assert!(kills >= 20, "{kills}");
     site.run(&["rescan"]);
     let report = site.verify().expect("everything is sound in the end");
@@ -107,6 +107,6 @@ fn a_restore_in_place_killed_anywhere_leaves_old_or_new_data() {
         // Make the two differ again, for the next kill.
         fs::write(site.path("database/data/later"), b"written after the backup").expect("write");
     });
-    println!("{kills} kills");
+    println!("figure: restore sim: {kills} kills, each at another durable step");
     assert!(kills >= 20, "{kills}");
 }

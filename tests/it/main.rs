@@ -6,6 +6,8 @@ mod cli;
 mod damage;
 mod kill;
 mod neo4j;
+mod neo4j_log;
+mod online;
 mod postgres;
 mod refusals;
 mod roundtrip;

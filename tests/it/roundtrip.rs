@@ -32,7 +32,7 @@ fn into(site: &Site, target: &str, directory: &Path) -> RestoreReport {
 }
 
 /// Every check was made, and passed.
-fn all_passed(checks: &[HealthCheck], names: &[&str]) {
+pub(crate) fn all_passed(checks: &[HealthCheck], names: &[&str]) {
     assert!(checks.iter().all(|check| check.passed == Some(true)), "{checks:?}");
     for name in names {
         assert!(checks.iter().any(|check| check.name == *name), "{name} is missing: {checks:?}");
@@ -44,6 +44,17 @@ fn restores(site: &Site) -> Vec<RestoreRecord> {
         Ok(Answer::Restores { restores }) => restores,
         other => panic!("the restores are not listed: {other:?}"),
     }
+}
+
+/// The ledger is lost: what a restore in place set aside is found all the same.
+fn found_without_the_ledger(site: &Site, report: &RestoreReport) {
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(site.path("state").join(name));
+    }
+    let found = restores(site);
+    let last = found.iter().find(|record| record.restore == report.restore).expect("it is listed");
+    assert_eq!((&last.set_aside, &last.directory), (&report.set_aside, &report.directory));
+    assert_eq!((&last.backup, last.healthy, last.in_place), (&None, None, true), "nothing is made up");
 }
 
 /// What our restores in place put beside live data, below `place`.

@@ -113,9 +113,10 @@ impl Site {
         self.ask(&Request::Restore(request)).map_err(|error| error.code())
     }
 
-    /// Verifies everything, reading every byte.
+    /// Verifies everything, reading every byte; the error that the report amounts to, if something is damaged.
     pub(crate) fn verify(&self) -> Result<Answer> {
-        self.ask(&Request::Verify(VerifyRequest::default()))
+        let answer = self.ask(&Request::Verify(VerifyRequest::default()))?;
+        answer.verdict().map_or(Ok(answer), Err)
     }
 
     /// Every file of the repository that belongs to a backup.

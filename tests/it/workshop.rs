@@ -14,10 +14,10 @@ use neo4j_backup_agent::base::ids::{BackupId, BackupKind, JobId, Stamp, TargetNa
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::base::{Code, Error, Result};
 use neo4j_backup_agent::operation::answer::{
-    Answer, BackupList, BackupReport, DeleteReport, JobRecord, RescanReport, RestoreReport, TargetStatus,
+    Answer, BackupList, BackupReport, DeleteReport, JobRecord, Problem, RescanReport, RestoreReport, TargetStatus,
     VerifiedBackup, VerifyReport,
 };
-use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request};
+use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request, VerifyRequest};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -111,7 +111,30 @@ pub(crate) fn backup_report(name: &TargetName, dry_run: bool) -> BackupReport {
         duration_ms: 1234,
         downtime_ms: 800,
         warnings: Vec::new(),
+        steps: Vec::new(),
     }
+}
+
+/// The name of the backup tells what it finds: `damaged` has two problems, `ruined` more than a signal may carry.
+pub(crate) fn verify_report(request: &VerifyRequest) -> VerifyReport {
+    let count = match request.backup.as_deref() {
+        Some("damaged") => 2,
+        Some("ruined") => 2_000,
+        _ => 0,
+    };
+    let problem = |number| Problem {
+        object: format!("environment=dev/graph-20261120T020000Z.dump.enc.{number}"),
+        code: "BACKUP_CORRUPTED".to_owned(),
+        text: "its first part is not what was signed".to_owned(),
+    };
+    let backup = VerifiedBackup {
+        backup: request.backup.clone().unwrap_or_else(|| backup_id(&target("graph")).to_string()),
+        repository: "main".to_owned(),
+        objects: 2,
+        bytes: 1000,
+        problems: (0..count).map(problem).collect(),
+    };
+    VerifyReport { quick: request.quick, backups: vec![backup] }
 }
 
 pub(crate) fn backup_request(name: &str) -> Request {
@@ -163,16 +186,7 @@ impl Workshop for FakeWorkshop {
                     steps: vec!["read the manifest".to_owned()],
                 })
             }
-            Request::Verify(request) => Answer::Verify(VerifyReport {
-                quick: request.quick,
-                backups: vec![VerifiedBackup {
-                    backup: request.backup.clone().unwrap_or_else(|| backup_id(&target("graph")).to_string()),
-                    repository: "main".to_owned(),
-                    objects: 2,
-                    bytes: 1000,
-                    problems: Vec::new(),
-                }],
-            }),
+            Request::Verify(request) => Answer::Verify(verify_report(request)),
             Request::Delete { dry_run, .. } => Answer::Delete(DeleteReport {
                 backup: backup_id(&target("graph")),
                 dry_run: *dry_run,

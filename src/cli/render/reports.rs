@@ -34,7 +34,14 @@ pub(super) fn backup(report: &BackupReport, _: &Output) -> String {
     for warning in &report.warnings {
         line("warning", warning.clone());
     }
+    numbered(&mut text, &report.steps);
     text
+}
+
+fn numbered(text: &mut String, steps: &[String]) {
+    for (number, step) in steps.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {step}", number + 1);
+    }
 }
 
 pub(super) fn restore(report: &RestoreReport, _: &Output) -> String {
@@ -42,9 +49,7 @@ pub(super) fn restore(report: &RestoreReport, _: &Output) -> String {
     let place = report.directory.display();
     if report.dry_run {
         let _ = writeln!(text, "dry run, nothing was written: restoring {} to {place} would be", report.backup);
-        for (number, step) in report.steps.iter().enumerate() {
-            let _ = writeln!(text, "  {}. {step}", number + 1);
-        }
+        numbered(&mut text, &report.steps);
         return text;
     }
     let state = if report.in_place { "is in service at" } else { "is restored in" };

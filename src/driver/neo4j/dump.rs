@@ -3,6 +3,7 @@
 use super::dump_shape::DumpShape;
 use super::installation::configuration_directory;
 use super::layout::SYSTEM;
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Content, LogPosition, Role};
 use crate::artifact::statistics::Statistics;
 use crate::base::process::{Launcher, OsUser, Running, Streams, Tool, ToolOutput};
@@ -47,10 +48,8 @@ impl Admin {
 pub(super) struct DumpPlan {
     /// The databases with their estimated sizes: the user's first, then `system`.
     pub(super) databases: Vec<(String, u64)>,
-    /// The last transaction of the closed store, if it can be told.
-    pub(super) last_transaction: Option<u64>,
-    /// The store's id, by which its history is named.
-    pub(super) store_id: String,
+    /// The end of the closed store's log, if it can be told.
+    pub(super) end: Option<LogMark>,
     /// The census, if it is known to hold for this very moment.
     pub(super) statistics: Option<Statistics>,
     /// Weaknesses for the manifest.
@@ -86,12 +85,12 @@ impl FullBackup for DumpBackup {
 
     fn finish(self: Box<Self>, _task: &Task) -> Result<FullReport> {
         let plan = self.plan;
-        let position = plan.last_transaction.map(|transaction| LogPosition {
-            lineage: plan.store_id,
-            start: transaction.to_string(),
-            end: transaction.to_string(),
+        let position = plan.end.map(|mark| LogPosition {
+            lineage: String::new(),
+            start: mark.transaction.to_string(),
+            end: mark.transaction.to_string(),
             log_contained: true,
-            mark: None,
+            mark: Some(mark),
         });
         Ok(FullReport { position, warnings: plan.warnings, statistics: plan.statistics })
     }
@@ -105,6 +104,7 @@ fn volume(admin: &Admin, database: &str, estimated_bytes: u64, lane: u32) -> Vol
         content: Content::Neo4jDump,
         extension: extension.to_owned(),
         lane,
+        striped: false,
         compressed: true,
         hash_plain: true,
         estimated_bytes,

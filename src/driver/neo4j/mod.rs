@@ -1,11 +1,14 @@
-//! Neo4j, Community and Enterprise: full backups by the official `neo4j-admin database dump` of a stopped server.
+//! Neo4j, Community and Enterprise: online bases copied from a running server's files, the archive of its transaction
+//! log, and full backups by the official `neo4j-admin database dump` of a stopped server.
 //!
 //! - [`conf`], [`layout`], [`log`]: what files say: where the data lies, whose it is, its identity
 //! - [`occupancy`]: whether a server uses it
 //! - [`installation`]: versions and edition
 //! - [`bolt`], [`census`]: what a running server says
-//! - [`dump`], [`dump_shape`]: backup
-//! - [`restore`], [`scratch`], [`health`]: restore, and the private server that proves it
+//! - [`online`]: backup of a running server
+//! - [`dump`], [`dump_shape`]: backup of a stopped one
+//! - [`restore`], with [`load`], [`tree_sink`], [`log_overlay`]: a dump or an online base brought back, log replayed on it
+//! - [`scratch`], [`health`]: the private server that proves it
 //! - [`doctor`]: what is wrong or weak
 
 mod bolt;
@@ -17,10 +20,14 @@ mod dump_shape;
 mod health;
 mod installation;
 mod layout;
+mod load;
 pub mod log;
+mod log_overlay;
 mod occupancy;
+mod online;
 mod restore;
 mod scratch;
+mod tree_sink;
 
 use self::bolt::{Bolt, Cypher};
 use self::conf::Conf;
@@ -28,7 +35,8 @@ use self::dump::{Admin, DumpBackup, DumpPlan};
 use self::installation::{Installed, Match};
 use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
-use self::restore::DumpRestore;
+use self::online::OnlineBackup;
+use self::restore::Neo4jRestore;
 use super::log::LogSource;
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
@@ -229,12 +237,12 @@ impl Neo4jDriver {
         let layout = self.layout()?;
         let owner = layout.owner(&self.settings.database)?;
         let warnings = self.check_versions(&self.admin_version(task)?, &self.server_version(task).version)?;
-        let last_transaction = log::last_transaction_of_closed(&layout.logs(&self.settings.database))?;
+        let closed = log::end_of_closed(&layout.logs(&self.settings.database))?;
+        let last_transaction = closed.as_ref().map(|checkpoint| checkpoint.transaction);
         let databases = self.databases().into_iter().map(|name| Ok((name.to_owned(), layout.bytes(name)?)));
         let plan = DumpPlan {
             databases: databases.collect::<Result<_>>()?,
-            last_transaction,
-            store_id: self.store_id(&layout)?.identity(),
+            end: closed.map(|checkpoint| checkpoint.mark()),
             statistics: self.exact_statistics(last_transaction),
             warnings,
         };
@@ -263,15 +271,11 @@ impl Driver for Neo4jDriver {
         let owner = layout.owner(&self.settings.database)?;
         let store_id = self.store_id(&layout)?;
         let Installed { mut version, edition } = self.server_version(task);
-        let admin = self.admin_version(task)?;
-        // Said before anything is stopped for a dump that would then be refused.
-        self.check_versions(&admin, &version)?;
         if version.is_empty() {
-            version.clone_from(&admin);
+            version = self.admin_version(task)?;
         }
         let mut server = ServerRecord { version, edition, ..ServerRecord::default() };
         server.facts.insert("store_format".to_owned(), store_id.format.clone());
-        server.facts.insert("neo4j_admin_version".to_owned(), admin);
         // Plugins are programs, not data: which ones they were is enough to get them again.
         server.facts.extend(installation::plugins(&self.conf()?.plugins()?)?);
         server.facts.insert("default_database".to_owned(), self.conf()?.default_database().to_owned());
@@ -333,8 +337,21 @@ impl Driver for Neo4jDriver {
         kind == BackupKind::Dump
     }
 
+    fn check_tools(&self, kind: BackupKind, task: &Task) -> Result<()> {
+        match kind {
+            BackupKind::Dump => {
+                self.check_versions(&self.admin_version(task)?, &self.server_version(task).version).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn begin_full(&self, kind: BackupKind, _workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
         match kind {
+            BackupKind::Base => {
+                let layout = self.layout()?;
+                Ok(Box::new(OnlineBackup::begin(&layout, &self.databases(), task)?))
+            }
             BackupKind::Dump => self.begin_dump(task),
             other => Err(Error::new(
                 Code::NotAvailable,
@@ -365,13 +382,13 @@ impl Driver for Neo4jDriver {
             let text = format!("{} is a backup of {}, not of Neo4j", manifest.id, manifest.engine.as_str());
             return Err(Error::new(Code::Neo4jUnsupported, text));
         }
-        if manifest.id.kind != BackupKind::Dump {
+        if !matches!(manifest.id.kind, BackupKind::Dump | BackupKind::Base) {
             let text =
                 format!("restoring a backup of kind {} is not available for Neo4j in this version", manifest.id.kind);
             return Err(Error::new(Code::NotAvailable, text));
         }
         self.check_readable(manifest, task)?;
-        let session = DumpRestore::begin(self.admin(None), self.settings.server_command.clone(), manifest, place)?;
+        let session = Neo4jRestore::begin(self.admin(None), self.settings.server_command.clone(), manifest, place)?;
         Ok(Box::new(session))
     }
 

@@ -1,43 +1,53 @@
-//! Restoring dumps: each object's plaintext is piped into `neo4j-admin database load`, which runs with a generated
-//! configuration of its own and so never sees the server in service.
+//! Restoring: a dump is piped into `neo4j-admin database load`, which runs with a generated configuration of its own and
+//! so never sees the server in service; an online base is unpacked. Archived log is laid over either, cut where the
+//! restore shall end, and replayed by the scratch server's own recovery.
 
 use super::dump::Admin;
 use super::health;
 use super::layout::{Layout, SYSTEM};
+use super::log::CutPlan;
+use super::log_overlay::LogSink;
 use super::scratch::{self, Scratch, Start};
+use super::tree_sink::TreeSink;
+use super::{load, log};
+use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::artifact::statistics::Statistics;
 use crate::base::atomic_file::sync_parent;
-use crate::base::process::{OsUser, Running, Streams};
+use crate::base::durable_tree;
+use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
+use crate::driver::log::RecoveryTarget;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use jiff::Timestamp;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
-use std::time::Duration;
 
-/// How long `neo4j-admin database load` may take no data before it counts as hung.
-const LOAD_STALL_TIMEOUT: Duration = Duration::from_secs(170);
-/// How long it may take to finish after the last byte: it flushes everything it wrote.
-const LOAD_END_TIMEOUT: Duration = Duration::from_secs(1800);
+/// The recovered copy ends with the transaction that the restore is to end with.
+const RECOVERED_END: &str = "recovered_end";
 
-/// A restore of dumps in progress.
-pub(super) struct DumpRestore {
+/// A restore in progress.
+pub(super) struct Neo4jRestore {
     admin: Admin,
     server_command: PathBuf,
     database: String,
     recorded: Statistics,
     place: RestorePlace,
-    loaded: Vec<String>,
+    /// Databases that were brought back, by name.
+    restored: Vec<String>,
+    /// Whether files were written by this process, and so have to be handed to the server's account.
+    unpacked: bool,
+    /// Where the base ends.
+    base_end: Option<LogMark>,
+    /// Where the restore ends, if log was laid over the base.
+    /// Up to when the archived log is known to be complete.
+    covered_until: Option<Timestamp>,
+    end: Option<LogMark>,
 }
 
-impl DumpRestore {
+impl Neo4jRestore {
     /// Prepares the place. `admin` names the programs of the server in service; its configuration is replaced by a
     /// generated one in the workspace.
     pub(super) fn begin(
@@ -53,57 +63,103 @@ impl DumpRestore {
                     .map_err(|cause| Error::io("giving to the server's account", directory, cause))?;
             }
         }
+        check_database_name(&manifest.db_name)?;
         let conf = scratch::write_configuration(place, &manifest.db_name, None)?;
-        Ok(DumpRestore {
+        Ok(Neo4jRestore {
             admin: Admin { conf, user: place.owner.clone(), ..admin },
             server_command,
             database: manifest.db_name.clone(),
             recorded: manifest.statistics.clone(),
             place: place.clone(),
-            loaded: Vec::new(),
+            restored: Vec::new(),
+            unpacked: false,
+            base_end: manifest.position.as_ref().and_then(|position| position.mark.clone()),
+            covered_until: None,
+            end: None,
         })
+    }
+
+    fn logs(&self) -> PathBuf {
+        Layout::below(&self.place.directory).logs(&self.database)
+    }
+
+    fn require_base_end(&self) -> Result<&LogMark> {
+        self.base_end.as_ref().ok_or_else(|| {
+            Error::new(
+                Code::LogGap,
+                "the backup does not say where in the log it ends, so that no log can be replayed on it",
+            )
+        })
+    }
+
+    /// The recovered store must hold the last transaction of the plan, and nothing after it.
+    fn recovered_end(&self) -> Result<Option<HealthCheck>> {
+        let Some(planned) = self.end.as_ref().or(self.base_end.as_ref()) else { return Ok(None) };
+        let found = log::last_transaction_of_closed(&self.logs())?;
+        let planned = planned.transaction;
+        Ok(Some(match found {
+            Some(found) if found == planned => {
+                HealthCheck::of(RECOVERED_END, true, format!("the last transaction is {found}, as planned"))
+            }
+            Some(found) => {
+                HealthCheck::of(RECOVERED_END, false, format!("the last transaction is {found}, planned was {planned}"))
+            }
+            None => HealthCheck::of(RECOVERED_END, false, "the recovered store does not tell its last transaction"),
+        }))
     }
 }
 
-impl RestoreSession for DumpRestore {
+impl RestoreSession for Neo4jRestore {
     fn sink(&mut self, object: &ObjectRecord, task: &Task) -> Result<Option<Box<dyn VolumeSink>>> {
-        let wanted = object.role == Role::Data && object.content == Content::Neo4jDump;
-        if !wanted || (object.name == SYSTEM && self.place.without_system) {
-            return Ok(None);
+        match (object.role, object.content) {
+            (Role::Data, Content::Neo4jDump) if object.name == SYSTEM && self.place.without_system => Ok(None),
+            (Role::Data, Content::Neo4jDump) => {
+                check_database_name(&object.name)?;
+                self.restored.push(object.name.clone());
+                load::begin(&self.admin, &object.name, task).map(Some)
+            }
+            (Role::Data, Content::Tar) => {
+                self.unpacked = true;
+                self.restored = vec![self.database.clone()];
+                let sink = TreeSink::new(&self.place.directory, object.plain.size, self.place.without_system)?;
+                Ok(Some(Box::new(sink)))
+            }
+            _ => Ok(None),
         }
-        check_database_name(&object.name)?;
-        let what = format!("loading database {}", object.name);
-        let tool = self
-            .admin
-            .database("load")
-            .args(["--from-stdin", "--overwrite-destination=true", &object.name])
-            .idle_timeout(LOAD_END_TIMEOUT);
-        let mut running = self
-            .admin
-            .launcher
-            .launch(&tool, Streams { input: true, output: false }, task)
-            .map_err(|error| error.context(&what))?;
-        let input = running.take_input().map(never_block).transpose()?;
-        self.loaded.push(object.name.clone());
-        Ok(Some(Box::new(LoadSink { what, input, running: Some(running), stall: LOAD_STALL_TIMEOUT })))
+    }
+
+    fn log_sink(&mut self, batch: &LogBatch, task: &Task) -> Result<Box<dyn VolumeSink>> {
+        task.check()?;
+        self.unpacked = true;
+        self.covered_until = self.covered_until.max(Some(batch.created_at));
+        Ok(Box::new(LogSink::new(&self.logs(), self.require_base_end()?, batch)))
+    }
+
+    fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
+        let base_end = self.require_base_end()?.transaction;
+        let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: self.covered_until }, task)?;
+        self.end = Some(end.clone());
+        Ok(end)
     }
 
     fn complete(&mut self, task: &Task) -> Result<()> {
         task.check()?;
         let layout = Layout::below(&self.place.directory);
-        if !self.loaded.contains(&self.database) {
-            return Err(Error::new(
-                Code::BackupIncomplete,
-                format!("the backup holds no dump of database {:?}", self.database),
-            ));
+        if !self.restored.contains(&self.database) {
+            let text = format!("the backup holds nothing of database {:?}", self.database);
+            return Err(Error::new(Code::BackupIncomplete, text));
         }
-        for name in &self.loaded {
+        for name in &self.restored {
             for directory in [layout.store(name), layout.logs(name)] {
                 if !directory.is_dir() {
-                    let text = format!("loading database {name}: the tool left no {}", directory.display());
+                    let text = format!("restoring database {name}: there is no {} afterwards", directory.display());
                     return Err(Error::new(Code::RestoreFailed, text));
                 }
             }
+        }
+        if self.unpacked {
+            let owner = self.place.owner.as_ref().filter(|owner| !owner.is_current());
+            return durable_tree::settle(&self.place.directory, owner, task);
         }
         make_durable(&self.place.directory)
     }
@@ -123,6 +179,7 @@ impl RestoreSession for DumpRestore {
         let databases: Vec<&str> =
             std::iter::once(self.database.as_str()).chain(system_was_there.then_some(SYSTEM)).collect();
         checks.push(health::of_files(&self.admin, &self.place.workspace, &databases, task)?);
+        checks.extend(self.recovered_end()?);
         // A server cannot run without a system database and an id; it made what was not restored.
         if !system_was_there {
             for made in [layout.store(SYSTEM), layout.logs(SYSTEM)] {
@@ -135,74 +192,6 @@ impl RestoreSession for DumpRestore {
         remove(&layout.databases.join("store_lock"))?;
         make_durable(&self.place.directory)?;
         Ok(checks)
-    }
-}
-
-/// The input of one `neo4j-admin database load`. Dropped before [`VolumeSink::finish`], it kills the tool.
-struct LoadSink {
-    what: String,
-    input: Option<ChildStdin>,
-    running: Option<Running>,
-    stall: Duration,
-}
-
-impl Write for LoadSink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        loop {
-            let Some(input) = &mut self.input else { return Err(ErrorKind::BrokenPipe.into()) };
-            match input.write(bytes) {
-                Err(cause) if cause.kind() == ErrorKind::WouldBlock => wait_writable(input, &self.what, self.stall)?,
-                // The tool is gone; why, it has said on its standard error.
-                Err(cause) if cause.kind() == ErrorKind::BrokenPipe => {
-                    self.end()?;
-                    return Err(cause);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.input.as_mut().map_or(Ok(()), ChildStdin::flush)
-    }
-}
-
-/// A tool that stopped reading would block a write for ever, where nobody could end it.
-fn never_block(input: ChildStdin) -> Result<ChildStdin> {
-    fcntl(&input, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-        .map_err(|cause| Error::new(Code::Internal, format!("preparing a pipe: {cause}")))?;
-    Ok(input)
-}
-
-fn wait_writable(input: &ChildStdin, what: &str, limit: Duration) -> Result<()> {
-    let mut waiting = [PollFd::new(input.as_fd(), PollFlags::POLLOUT)];
-    match poll(&mut waiting, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
-        Ok(0) => {
-            let text = format!("{what}: the tool took no data for {} s", limit.as_secs());
-            Err(Error::new(Code::ToolTimeout, text))
-        }
-        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-        Err(cause) => Err(Error::new(Code::IoFailed, format!("{what}: waiting for the tool: {cause}"))),
-    }
-}
-
-impl LoadSink {
-    fn end(&mut self) -> Result<()> {
-        self.input = None;
-        let Some(running) = self.running.take() else {
-            return Err(Error::new(Code::Neo4jAdminFailed, format!("{}: the tool has ended before", self.what)));
-        };
-        let finished = running.wait().map_err(|error| error.context(&self.what))?;
-        // The JVM's words for ENOSPC; a full disk has an exit code of its own.
-        let full = finished.stderr.contains("No space left on device");
-        let code = if full { Code::BackupNoSpace } else { Code::Neo4jAdminFailed };
-        finished.expect_success(code, &self.what).map(|_| ())
-    }
-}
-
-impl VolumeSink for LoadSink {
-    fn finish(mut self: Box<Self>, _task: &Task) -> Result<()> {
-        self.end()
     }
 }
 
@@ -266,19 +255,6 @@ fn make_durable(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tool_that_takes_no_data_is_given_up() {
-        use crate::base::process::{Launcher, LocalLauncher, Tool};
-        let streams = Streams { input: true, output: false };
-        let tool = Tool::new("/bin/sleep").arg("300");
-        let mut running = LocalLauncher::default().launch(&tool, streams, &Task::unobserved()).expect("launch");
-        let input = running.take_input().map(|input| never_block(input).expect("pipe"));
-        let stall = Duration::from_millis(50);
-        let mut sink = LoadSink { what: "loading".to_owned(), input, running: Some(running), stall };
-        let error = sink.write_all(&vec![0; 1 << 20]).expect_err("a pipe holds less");
-        assert_eq!(Error::from_io("loading", Path::new("x"), error).code(), Code::ToolTimeout);
-    }
 
     #[test]
     fn hostile_names_are_refused() {

@@ -55,6 +55,7 @@ pub(crate) fn begin(
             content: Content::Tar,
             extension: "base.tar".to_owned(),
             lane: 0,
+            striped: false,
             compressed: false,
             hash_plain: false,
             estimated_bytes: ready.size,

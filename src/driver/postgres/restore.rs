@@ -72,7 +72,7 @@ impl RestoreSession for Session {
             // Configuration outside the data directory is the operator's to compare, not to be overwritten.
             (Role::Config | Role::Log, _) => Ok(None),
             (Role::Data, Content::Tar) => {
-                let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX };
+                let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX, times: 1 };
                 let unpacker = Unpacker::new(&self.place.directory, limits)?;
                 Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone() })))
             }

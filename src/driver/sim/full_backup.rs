@@ -39,6 +39,7 @@ impl SimBackup {
             content: if size.is_some() { Content::Opaque } else { Content::Tar },
             extension,
             lane: 0,
+            striped: false,
             compressed: false,
             hash_plain: kind == BackupKind::Dump,
             estimated_bytes,

@@ -63,7 +63,8 @@ impl RestoreSession for SimRestore {
         match (object.role, object.content) {
             (Role::Config | Role::Log, _) | (_, Content::LogRanges) => Ok(None),
             (Role::Data, Content::Tar) => {
-                let limits = Limits { bytes: object.plain.size, members: object.plain.size / SMALLEST_MEMBER };
+                let members = object.plain.size / SMALLEST_MEMBER;
+                let limits = Limits { bytes: object.plain.size, members, times: 1 };
                 Ok(Some(Box::new(TarSink(Unpacker::new(&self.data, limits)?))))
             }
             (Role::Data, Content::Opaque) => {

@@ -45,6 +45,7 @@ pub fn run(context: &Context, request: &BackupRequest, task: &Task) -> Result<Ba
     let lane = context.lane(&target.name, Lane::Base)?;
     task.phase("preflight", 0);
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+    target.driver.check_tools(kind, task)?;
     if request.dry_run {
         return preparation::rehearse(context, target, &source, kind);
     }
@@ -128,6 +129,7 @@ fn finish(
         content: Content::Tar,
         lane: 0,
         extension: "config.tar".to_owned(),
+        striped: false,
         compressed: false,
         hash_plain: true,
     };
@@ -180,6 +182,7 @@ fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -
         duration_ms: manifest.duration_ms,
         downtime_ms: manifest.downtime_ms,
         warnings: manifest.warnings,
+        steps: Vec::new(),
     })
 }
 

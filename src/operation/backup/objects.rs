@@ -95,6 +95,8 @@ pub(super) struct Outline {
     pub(super) lane: u32,
     /// The key's ending before filters.
     pub(super) extension: String,
+    /// Whether the lane stands in the key.
+    pub(super) striped: bool,
     /// Whether it is compressed already.
     pub(super) compressed: bool,
     /// Whether the plaintext's SHA-256 is wanted.
@@ -118,7 +120,10 @@ pub(super) fn write_object<R: Read + Send>(
         Compression::Zstd { .. } => Some("zstd"),
     };
     let encrypted = matches!(shape.protection, Protection::Encrypted { .. });
-    let extension = object_key::filtered_extension(&outline.extension, suffix, encrypted);
+    let mut extension = object_key::filtered_extension(&outline.extension, suffix, encrypted);
+    if outline.striped {
+        extension += &format!(".{:02}", outline.lane);
+    }
     let key = object_key::backup_object(shape.environment, shape.id, &extension)?;
 
     let mut tee = Tee::open(branches, &key)?;
@@ -187,6 +192,7 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
         content: spec.content,
         lane: spec.lane,
         extension: spec.extension,
+        striped: spec.striped,
         compressed: spec.compressed,
         hash_plain: spec.hash_plain,
     };

@@ -121,13 +121,18 @@ pub(super) fn rehearse(context: &Context, target: &Target, source: &Source, kind
             None => warnings.push(format!("repository {name} is not configured")),
         }
     }
-    if target.driver.needs_stop(kind) {
-        warnings.push("the server would be stopped while it is read".to_owned());
-    }
-    warnings.push(format!("about {} would be stored", bytes::human(required)));
     let id = BackupId { target: target.name.clone(), stamp: Stamp::new(context.clock.now()), kind };
+    let method = super::method_of(&id, target.driver.engine().as_str());
+    let mut steps = vec![
+        format!("read about {} with {method}", bytes::human(source.estimated_bytes)),
+        format!("store about {} in each of {}", bytes::human(required), target.repositories.join(", ")),
+        "read back what was stored, then write the manifest".to_owned(),
+    ];
+    if target.driver.needs_stop(kind) {
+        steps.insert(0, "stop the server while it is read, and start it again".to_owned());
+    }
     Ok(BackupReport {
-        method: super::method_of(&id, target.driver.engine().as_str()),
+        method,
         id,
         dry_run: true,
         repositories: target.repositories.clone(),
@@ -140,5 +145,6 @@ pub(super) fn rehearse(context: &Context, target: &Target, source: &Source, kind
         duration_ms: 0,
         downtime_ms: 0,
         warnings,
+        steps,
     })
 }

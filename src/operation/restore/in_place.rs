@@ -78,7 +78,7 @@ fn live_paths(target: &Target, request: &RestoreRequest, task: &Task) -> Result<
 }
 
 /// Where staging and set-aside data of a live path lie: on its filesystem, outside of what the server looks at.
-fn area_of(path: &LivePath) -> Result<PathBuf> {
+pub(crate) fn area_of(path: &LivePath) -> Result<PathBuf> {
     let depth = path.staged.components().count();
     let root = path.live.ancestors().nth(depth).unwrap_or(Path::new("/"));
     let missing = || Error::new(Code::RestoreFailed, format!("there is no place beside {}", path.live.display()));
@@ -103,8 +103,12 @@ fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> 
         true => area.to_owned(),
         false => area_of(path)?.join(format!("{AREA_PREFIX}{restore}")),
     };
-    let name = if path.staged.as_os_str().is_empty() { Path::new("data") } else { path.staged.as_path() };
-    Ok(own_area.join(SET_ASIDE).join(name))
+    Ok(own_area.join(SET_ASIDE).join(member_of(path)))
+}
+
+/// What the earlier data of a live path is called among what was set aside.
+pub(crate) fn member_of(path: &LivePath) -> &Path {
+    if path.staged.as_os_str().is_empty() { Path::new("data") } else { &path.staged }
 }
 
 fn same_filesystem(a: &Path, b: &Path) -> Result<bool> {

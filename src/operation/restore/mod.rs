@@ -6,7 +6,7 @@
 
 mod choose;
 mod fill;
-mod in_place;
+pub(crate) mod in_place;
 mod place;
 pub(crate) mod staging;
 

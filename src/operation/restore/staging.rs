@@ -11,9 +11,9 @@ use std::time::Duration;
 use std::{fs, io};
 
 /// Directories of ours beside live data start with this.
-pub(super) const AREA_PREFIX: &str = ".neo4j-backup-";
+pub(crate) const AREA_PREFIX: &str = ".neo4j-backup-";
 /// Where in such a directory the earlier data lies.
-pub(super) const SET_ASIDE: &str = "set-aside";
+pub(crate) const SET_ASIDE: &str = "set-aside";
 /// How long processes that were killed may go on writing into a directory that is to be cleared.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(20);
 const LAST_WRITES_INTERVAL: Duration = Duration::from_millis(50);

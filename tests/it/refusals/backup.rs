@@ -5,6 +5,7 @@ use crate::site::{Site, content};
 use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::operation::answer::Answer;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -168,6 +169,13 @@ fn a_rehearsal_needs_no_passphrase_and_no_repository_and_writes_nothing() {
     let before = content(&site.path("database"));
     let output = site.run(&["backup", "sim", "--dry-run"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for step in ["  1. stop the server while it is read", "  3. store about"] {
+        assert!(said.contains(step), "{step} in {said}");
+    }
+    let json = site.run(&["backup", "sim", "--dry-run", "--json=short"]);
+    let Ok(Answer::Backup(report)) = serde_json::from_slice(&json.stdout) else { panic!("no report") };
+    assert!(report.steps.len() == 4 && report.warnings.iter().all(|text| text.contains("repository")), "{report:?}");
     assert!(!site.path("repository").exists(), "a repository was made");
     assert!(content(&site.path("database")) == before, "the database was touched");
     assert_eq!(listed(&site), Vec::<String>::new());

@@ -1,7 +1,7 @@
 //! A real Neo4j server: dumped while it is stopped, restored into a directory and in place, and up again whatever
 //! happened.
 
-use super::{all_passed, areas, debris, in_place, into, restores};
+use super::{all_passed, areas, debris, found_without_the_ledger, in_place, into, restores};
 use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
 use crate::site::Site;
 use neo4j_backup_agent::base::clock::wait_until;
@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const INTERVAL: Duration = Duration::from_millis(5);
 const NODES: &str = "MATCH (n) RETURN count(n)";
 
-fn configure(site: &Site, server: &Neo4jServer) {
+/// Makes `graph` the target for a server.
+pub(super) fn configure(site: &Site, server: &Neo4jServer) {
     let home = server.home().display();
     site.configure(&format!(
         "[target.graph]\nkind = \"neo4j\"\nhome = \"{home}\"\nconf = \"{home}/conf/neo4j.conf\"\n\
@@ -26,7 +27,8 @@ fn configure(site: &Site, server: &Neo4jServer) {
     ));
 }
 
-fn is_up(server: &Neo4jServer) -> bool {
+/// Waits until a server answers; `false` if it does not.
+pub(super) fn is_up(server: &Neo4jServer) -> bool {
     wait_until(PATIENCE, Duration::from_millis(50), || server.try_cypher("RETURN 1").is_ok())
 }
 
@@ -56,8 +58,9 @@ fn a_graph_is_backed_up_restored_aside_and_in_place_and_the_server_is_up_whateve
     assert_eq!(server.number("MATCH ()-[r:KNOWS]->() RETURN count(r)"), 989);
     assert!(!report.set_aside.is_empty() && report.set_aside.iter().all(|path| path.is_dir()), "{report:?}");
     let last = restores(&site).into_iter().find(|record| record.in_place).expect("on record");
-    assert_eq!((last.set_aside, last.healthy), (report.set_aside, Some(true)));
+    assert_eq!((&last.set_aside, last.healthy), (&report.set_aside, Some(true)));
     assert_eq!(areas(&server.data()).len(), 1);
+    found_without_the_ledger(&site, &report);
 
     killed_while_the_server_is_stopped(&site, &server);
 }

@@ -1,6 +1,6 @@
 //! A real PostgreSQL cluster: backed up, restored into a directory, restored in place after a loss, opened by hand.
 
-use super::{all_passed, areas, debris, in_place, into, restored, restores};
+use super::{all_passed, areas, debris, found_without_the_ledger, in_place, into, restored, restores};
 use crate::servers::postgres::{PostgresOptions, PostgresServer};
 use crate::site::{Site, restore_request};
 use neo4j_backup_agent::operation::answer::{Answer, BackupReport};
@@ -119,6 +119,7 @@ fn a_cluster_is_backed_up_restored_aside_and_in_place() {
         Ok(Answer::Show(detail)) => assert_eq!(detail.row.state.as_str(), "VALIDATED"),
         other => panic!("{other:?}"),
     }
+    found_without_the_ledger(site, &report);
 }
 
 // req: E4 A3

@@ -11,15 +11,18 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The version that is tested.
+/// The version that is tested unless another one is named.
 pub(crate) const VERSION: &str = "5.26.0";
+/// The newest version that is tested; it needs Java 21 or later.
+pub(crate) const NEWEST_VERSION: &str = "2026.08.1";
 
 /// How a server is set up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Neo4jOptions {
+    /// Which release; absent = `VERSION`.
+    pub(crate) version: Option<&'static str>,
     /// The password of user `neo4j`; absent = authentication off.
     pub(crate) password: Option<String>,
     /// More lines of `neo4j.conf`.
@@ -41,11 +44,12 @@ impl Neo4jServer {
     /// Lays out a home at `DIRECTORY/neo4j` without starting anything.
     pub(crate) fn lay_out(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
         let home = directory.join("neo4j");
-        script("make-home.sh", &[jars(), &home]);
+        let jars = jars(options.version.unwrap_or(VERSION));
+        script("make-home.sh", &[&jars, &home]);
         if options.own_jars {
             fs::remove_file(home.join("lib")).expect("unlinking lib");
             let linked = home.join("lib");
-            let from = jars().join("lib");
+            let from = jars.join("lib");
             let hard = Command::new("cp").arg("-al").args([&from, &linked]).output().expect("cp");
             if !hard.status.success() {
                 let _ = fs::remove_dir_all(&linked);
@@ -60,6 +64,10 @@ impl Neo4jServer {
             text += "dbms.security.auth_enabled=false\n";
         }
         for line in &options.settings {
+            // A server refuses a configuration that says something twice.
+            let name = line.split('=').next().unwrap_or(line);
+            text =
+                text.lines().filter(|own| own.split('=').next() != Some(name)).map(|own| format!("{own}\n")).collect();
             text += line;
             text += "\n";
         }
@@ -168,25 +176,21 @@ impl Neo4jServer {
 
     /// Runs one query and tells what went wrong.
     pub(crate) fn try_cypher(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+        self.session()?.run(query)
+    }
+
+    /// A connection of its own for many queries.
+    pub(crate) fn session(&self) -> Result<Session, neo4rs::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        runtime.block_on(async {
-            let config = ConfigBuilder::default()
-                .uri(self.bolt())
-                .user("neo4j")
-                .password(self.password.as_deref().unwrap_or_default())
-                .db("neo4j")
-                .max_connections(1)
-                .build()?;
-            let graph = Graph::connect(config)?;
-            let mut transaction = graph.start_txn().await?;
-            let mut stream = transaction.execute(query).await?;
-            let mut rows = Vec::new();
-            while let Some(row) = stream.next(transaction.handle()).await? {
-                rows.push(row.to::<Map<String, Value>>()?);
-            }
-            transaction.commit().await?;
-            Ok(rows)
-        })
+        let config = ConfigBuilder::default()
+            .uri(self.bolt())
+            .user("neo4j")
+            .password(self.password.as_deref().unwrap_or_default())
+            .db("neo4j")
+            .max_connections(1)
+            .build()?;
+        let graph = runtime.block_on(async { Graph::connect(config) })?;
+        Ok(Session { runtime, graph })
     }
 
     /// Fills it with people, cities and who knows whom: 1 000 nodes, 1 988 relationships, an index, a constraint and a
@@ -225,6 +229,28 @@ impl Drop for Neo4jServer {
     }
 }
 
+/// One connection to a server.
+pub(crate) struct Session {
+    runtime: tokio::runtime::Runtime,
+    graph: Graph,
+}
+
+impl Session {
+    /// Runs one query in a transaction of its own and returns its rows.
+    pub(crate) fn run(&self, query: &str) -> Result<Vec<Map<String, Value>>, neo4rs::Error> {
+        self.runtime.block_on(async {
+            let mut transaction = self.graph.start_txn().await?;
+            let mut stream = transaction.execute(query).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = stream.next(transaction.handle()).await? {
+                rows.push(row.to::<Map<String, Value>>()?);
+            }
+            transaction.commit().await?;
+            Ok(rows)
+        })
+    }
+}
+
 /// Gone, or a zombie without threads: a process closes its files only with its last thread.
 fn is_dead(pid: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
@@ -232,10 +258,9 @@ fn is_dead(pid: i32) -> bool {
     threads <= 1 && stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// The cached jars; fetched by the first who asks.
-fn jars() -> &'static PathBuf {
-    static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| PathBuf::from(script("fetch.sh", &[Path::new(VERSION)])))
+/// The cached jars of a release; fetched by the first who asks.
+fn jars(version: &str) -> PathBuf {
+    PathBuf::from(script("fetch.sh", &[Path::new(version)]))
 }
 
 fn script(name: &str, arguments: &[&Path]) -> String {

@@ -22,7 +22,9 @@ mod stream;
 mod walk;
 mod window;
 
-pub use self::checkpoint::{Checkpoint, last_checkpoint, last_transaction_of_closed, newest_checkpoint};
+pub use self::checkpoint::{
+    Checkpoint, end_of_closed, last_checkpoint, last_transaction_of_closed, newest_checkpoint, newest_of,
+};
 pub use self::cut::{CutPlan, cut};
 pub use self::files::{CHECKPOINTS, LogFile, Pins, TRANSACTIONS, numbered};
 pub use self::format::{Kernel, LogFormat};

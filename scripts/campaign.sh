@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The long fault campaigns: `kill -9` of the agent at many points of a backup and of a restore in place, on real
+# servers. `make test` runs a small version of each.
+#
+#   campaign.sh [simulated] [postgresql] [neo4j]           without arguments: all three
+#
+#   simulated    every durable step of the agent, one after the other, with a simulated database
+#   postgresql   KILLS points spread over a base backup and over a restore in place of a real PostgreSQL
+#   neo4j        KILLS points spread over a dump and over a restore in place of a real Neo4j
+#
+# KILLS can be set in the environment; without it, 20. After each kill there must be a complete, verified backup or none,
+# old or new data, no debris after the next start, and the server up. The last lines are the figures.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
+# The job server of a calling make is not meant for cargo.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+export NEO4J_BACKUP_KILLS="${KILLS:-20}"
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j)
+for part in "${parts[@]}"; do
+    case "$part" in
+        simulated | postgresql | neo4j) ;;
+        *)
+            echo "campaign: there is no part $part; see the head of this script" >&2
+            exit 2
+            ;;
+    esac
+done
+
+scripts/install-prerequisites.sh build test
+cargo build --release --locked --bins
+record="$(mktemp -d)"
+trap 'rm -rf "$record"' EXIT
+
+# One after the other: a kill that falls while another server starts would only measure the machine.
+run() { cargo test --release --locked --test it "$1" -- --nocapture --test-threads=1 2>&1 | tee -a "$record/output"; }
+
+started=$SECONDS
+for part in "${parts[@]}"; do
+    begin=$SECONDS
+    case "$part" in
+        simulated)
+            run killed_anywhere_counts
+            run killed_anywhere_leaves
+            ;;
+        postgresql) run roundtrip::kill::postgres ;;
+        neo4j) run roundtrip::kill::neo4j ;;
+    esac
+    printf 'figure: part %s: %d s\n' "$part" $((SECONDS - begin)) | tee -a "$record/output"
+done
+
+printf '\nFigures of %s\n' "$(uname -srm), $(nproc) processors"
+# A test's own words may follow on the line of its name.
+sed -n 's/^.*figure: /  /p' "$record/output"
+printf 'make campaign: %d s; all kills left what they should\n' $((SECONDS - started))

@@ -1,0 +1,161 @@
+//! The logs of one database during an online base: the checkpoint log, read first, and the transaction logs from its
+//! newest checkpoint on, held open from then and copied last.
+
+use super::archive::Archive;
+use crate::artifact::log_batch::LogMark;
+use crate::base::clock::wait_until;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::neo4j::log::{
+    CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Pins, Predecessor, TRANSACTIONS, Tail, data_end, newest_of,
+    numbered,
+};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Largest checkpoint log that is read, in bytes; the server begins a new one at 1 MiB.
+const CHECKPOINT_LOG_MAX: u64 = 64 << 20;
+/// How long a checkpoint that is just being written, or a log that is just being pruned, may keep us.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon it is looked at again.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// See the module.
+pub(super) struct PinnedLogs {
+    directory: PathBuf,
+    checkpoint: Checkpoint,
+    checkpoint_logs: Vec<(String, Vec<u8>)>,
+    pins: Pins,
+}
+
+impl PinnedLogs {
+    /// Reads the checkpoint logs in `directory` and opens every transaction log that recovery from there needs.
+    /// Errors: `NEO4J_UNSUPPORTED` if no checkpoint can be read, `LOG_GAP` if a log that it needs is not there.
+    pub(super) fn pin(directory: &Path) -> Result<Self> {
+        let mut outcome = None;
+        wait_until(SETTLE_TIMEOUT, SETTLE_INTERVAL, || {
+            let tried = try_pin(directory);
+            // A torn entry is whole, and a pruned log superseded by a later checkpoint, a moment later.
+            let settled =
+                tried.as_ref().map_or_else(|e| !matches!(e.code(), Code::LogGap | Code::Neo4jUnsupported), |_| true);
+            outcome = Some(tried);
+            settled
+        });
+        outcome.unwrap_or_else(|| Err(Error::new(Code::Internal, "the logs were not looked at")))
+    }
+
+    /// The newest checkpoint at the time of pinning.
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Bytes that will be copied; the newest log may be preallocated, and counts only up to its checkpoint.
+    pub(super) fn bytes(&self) -> u64 {
+        let used = |log: &LogFile| match log.number.cmp(&self.checkpoint.log_version) {
+            std::cmp::Ordering::Equal => self.checkpoint.log_offset,
+            _ => log.file.metadata().map_or(0, |metadata| metadata.len()),
+        };
+        self.files().iter().map(used).sum()
+    }
+
+    /// Adds the checkpoint logs as they were read at the start.
+    pub(super) fn copy_checkpoints<W: Write>(&self, archive: &mut Archive<W>, below: &Path) -> Result<()> {
+        for (name, bytes) in &self.checkpoint_logs {
+            archive.bytes(&below.join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the transaction logs up to the last whole transaction, and returns that end.
+    pub(super) fn copy<W: Write>(mut self, archive: &mut Archive<W>, below: &Path, task: &Task) -> Result<LogMark> {
+        while self.open_later()? {}
+        let files = self.files();
+        let mut end: Option<LogMark> = None;
+        for (index, log) in files.iter().enumerate() {
+            // A file of an unknown format is refused; one that was only just begun holds nothing yet.
+            if log.header()?.is_none() {
+                continue;
+            }
+            let before = end.as_ref().map(Predecessor::from).unwrap_or_default();
+            let found = data_end(&*log.file, &log.name(), HEADER_BYTES, before, &|| task.check())?;
+            if found.tail == Tail::Incomplete && index + 1 < files.len() {
+                let text = format!("{} ends inside a transaction, but the log goes on in the next file", log.name());
+                return Err(Error::new(Code::LogCorrupted, text));
+            }
+            let name = below.join(format!("{TRANSACTIONS}{}", log.number));
+            archive.file(&name, found.offset, |buffer, offset| log.file.read_at(buffer, offset))?;
+            end = found.last.map(|last| last.mark(log.number)).or(end);
+        }
+        // A log that begins with its checkpoint has no transaction to show yet.
+        let end = end.unwrap_or_else(|| self.checkpoint.mark());
+        if end.transaction < self.checkpoint.transaction {
+            let (ends, newest) = (end.transaction, self.checkpoint.transaction);
+            let text = format!(
+                "the log in {} ends at transaction {ends}, before its newest checkpoint at {newest}",
+                self.directory.display()
+            );
+            return Err(Error::new(Code::LogCorrupted, text));
+        }
+        Ok(end)
+    }
+
+    fn files(&self) -> Vec<LogFile> {
+        let (first, last) = self.pins.range().unwrap_or((1, 0));
+        (first..=last).filter_map(|number| self.pins.get(number)).collect()
+    }
+
+    /// Opens logs that were begun since; `false` when there was none.
+    fn open_later(&mut self) -> Result<bool> {
+        let before = self.pins.range();
+        self.pins.hold(&self.directory, self.first_needed())?;
+        check_unbroken(&self.pins, self.first_needed(), &self.directory)?;
+        Ok(self.pins.range() != before)
+    }
+
+    fn first_needed(&self) -> u64 {
+        self.checkpoint.recovery_start.0
+    }
+}
+
+fn try_pin(directory: &Path) -> Result<PinnedLogs> {
+    let mut checkpoint_logs = Vec::new();
+    for (_, path) in numbered(directory, CHECKPOINTS)? {
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(CHECKPOINT_LOG_MAX).read_to_end(&mut bytes))
+            .map_err(|cause| Error::io("reading", &path, cause))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        checkpoint_logs.push((name, bytes));
+    }
+    let newest = newest_of(checkpoint_logs.iter().map(|(_, bytes)| &bytes[..]));
+    let checkpoint = newest.ok_or_else(|| {
+        let text = format!("found no checkpoint that can be read in {}", directory.display());
+        Error::new(Code::Neo4jUnsupported, text).with_hint(
+            "start the server once, so that it makes a checkpoint; if it runs, this release does not know its log format",
+        )
+    })?;
+    let mut pins = Pins::default();
+    pins.hold(directory, checkpoint.recovery_start.0)?;
+    check_unbroken(&pins, checkpoint.recovery_start.0, directory)?;
+    Ok(PinnedLogs { directory: directory.to_owned(), checkpoint, checkpoint_logs, pins })
+}
+
+/// Every file from `first` on is held.
+fn check_unbroken(pins: &Pins, first: u64, directory: &Path) -> Result<()> {
+    let last = pins.range().map_or(first, |(_, last)| last);
+    match (first..=last).find(|&number| pins.get(number).is_none()) {
+        Some(missing) => Err(gap(directory, missing)),
+        None => Ok(()),
+    }
+}
+
+fn gap(directory: &Path, number: u64) -> Error {
+    let path = directory.join(format!("{TRANSACTIONS}{number}"));
+    let text = format!("{} is not there, but recovery needs it", path.display());
+    Error::new(Code::LogGap, text).with_hint(
+        "the server pruned it while it was needed: raise `db.tx_log.rotation.retention_policy` in neo4j.conf and take the backup again",
+    )
+}

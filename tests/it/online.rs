@@ -1,0 +1,95 @@
+//! Neo4j without downtime, on real servers that are written to all the while: online base, archived log, restore to the
+//! end, to a time, to a transaction.
+
+mod writers;
+
+use crate::roundtrip::all_passed;
+use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
+use crate::site::{Site, restore_request};
+use neo4j_backup_agent::operation::answer::{Answer, RestoreReport};
+use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
+use std::path::Path;
+use std::sync::Arc;
+use writers::{Acknowledged, Writers, check_invariants, counters, prepare};
+
+/// A server that makes checkpoints, evicts pages and begins new logs all the time.
+fn restless() -> Neo4jOptions {
+    let settings = [
+        "db.checkpoint.interval.time=2s",
+        "db.tx_log.rotation.size=1m",
+        "db.tx_log.preallocate=true",
+        "server.memory.pagecache.size=16m",
+    ];
+    Neo4jOptions { settings: settings.map(str::to_owned).to_vec(), ..Neo4jOptions::default() }
+}
+
+fn configure(site: &Site, server: &Neo4jServer) {
+    let home = server.home().display();
+    site.configure(&format!(
+        "[target.graph]\nkind = \"neo4j\"\nhome = \"{home}\"\nconf = \"{home}/conf/neo4j.conf\"\n\
+         admin = \"{home}/bin/neo4j-admin\"\nbolt = \"{}\"\n\
+         stop_command = {:?}\nstart_command = {:?}\n",
+        server.bolt(),
+        server.stop_command(),
+        server.start_command(),
+    ));
+}
+
+fn restored(site: &Site, request: RestoreRequest) -> RestoreReport {
+    match site.ask(&Request::Restore(request)) {
+        Ok(Answer::Restore(report)) => report,
+        other => panic!("the restore failed: {other:?}"),
+    }
+}
+
+/// Another server on a restored directory.
+fn open(site: &Site, name: &str, data: &Path) -> Neo4jServer {
+    let root = site.path(name);
+    std::fs::create_dir(&root).expect("mkdir");
+    let options = Neo4jOptions {
+        settings: vec![format!("server.directories.data={}", data.display())],
+        ..Neo4jOptions::default()
+    };
+    Neo4jServer::start(&root, &options)
+}
+
+/// Every acknowledged transaction is there.
+fn holds_all(server: &Neo4jServer, acknowledged: &[Acknowledged]) {
+    let held = counters(server);
+    for record in acknowledged {
+        let there = held.get(&record.writer).copied().unwrap_or_default();
+        assert!(there >= record.sequence, "writer {} is at {there}: {record:?} is lost", record.writer);
+    }
+}
+
+// req: X1
+#[test]
+fn a_base_is_taken_of_a_server_that_is_written_to_and_holds_what_was_acknowledged_before() {
+    let site = Site::with("");
+    let server = Arc::new(Neo4jServer::start(site.root(), &restless()));
+    configure(&site, &server);
+    prepare(&server);
+    let writers = Writers::start(&server, 4);
+    writers.await_more(400);
+    let pid = server.pid();
+    let before = writers.acknowledged();
+    let backup = site.backup("graph");
+    writers.await_more(100);
+    let all = writers.stop();
+    assert_eq!((backup.downtime_ms, server.pid()), (0, pid), "the server was never stopped");
+    assert!(!before.is_empty() && before.len() < all.len());
+
+    let aside = site.path("aside");
+    let request = RestoreRequest {
+        backup: Some(backup.id.to_string()),
+        ..restore_request("graph", Destination::Into(aside.clone()))
+    };
+    let report = restored(&site, request);
+    let judged: Vec<_> = report.checks.iter().filter(|check| check.name != "counts").cloned().collect();
+    all_passed(&judged, &["connectivity", "schema_consistency", "orphan_detection", "database_check", "recovered_end"]);
+    let copy = open(&site, "copy", &aside);
+    let sum = check_invariants(&copy);
+    assert!(sum as usize <= all.len() + 4, "{sum} transactions in the copy, {} were acknowledged", all.len());
+    holds_all(&copy, &before);
+    site.verify().expect("the base is sound");
+}
