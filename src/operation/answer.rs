@@ -283,6 +283,9 @@ pub struct DeleteReport {
     pub objects: u64,
     /// Stored bytes.
     pub bytes: u64,
+    /// Batches of the log among them, which no other base can use.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// Result of a cleanup.
@@ -296,6 +299,9 @@ pub struct CleanupReport {
     pub kept: u64,
     /// Stored bytes of what went.
     pub bytes: u64,
+    /// Batches of the log that went with it.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// Result of a rescan.
@@ -309,6 +315,9 @@ pub struct RescanReport {
     pub missing: u64,
     /// Manifests that could not be used.
     pub problems: Vec<Problem>,
+    /// Batches of logs found, over all repositories.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// How a target stands.
@@ -336,8 +345,52 @@ pub struct TargetStatus {
     pub job: Option<JobId>,
     /// The last job that failed since the last success, and why.
     pub last_failure: Option<JobRecord>,
+    /// How far the archived log reaches; `None` = there is none.
+    #[serde(default)]
+    pub log: Option<ChainStatus>,
     /// Next run; `None` = no timer on record.
     pub next_run: Option<Timestamp>,
+}
+
+/// How far a target's archived log reaches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// The repository that reaches farthest.
+    pub repository: String,
+    /// Which of the log's histories.
+    pub lineage: u32,
+    /// The earliest moment from which every transaction can be restored.
+    pub from: Timestamp,
+    /// The last transaction then.
+    pub from_transaction: u64,
+    /// When the last archived transaction was committed.
+    pub to: Option<Timestamp>,
+    /// The last archived transaction.
+    pub to_transaction: u64,
+    /// Everything committed up to here is archived.
+    pub covered_until: Timestamp,
+    /// How long ago that is, in seconds.
+    pub lag_seconds: i64,
+    /// Batches of this history.
+    pub batches: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Their stored bytes.
+    pub stored_bytes: u64,
+    /// Where the log begins again after a piece of it was lost: the last transaction before that.
+    pub gaps: Vec<u64>,
+    /// Batches in that repository that were found damaged or missing.
+    pub unsound: u64,
+}
+
+/// A target and how far its log reaches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetLog {
+    /// The target.
+    pub target: TargetName,
+    /// How far.
+    #[serde(flatten)]
+    pub chain: ChainStatus,
 }
 
 /// A backup's life.
@@ -404,6 +457,9 @@ pub struct BackupList {
     pub stored_bytes: u64,
     /// Those that expire within two days.
     pub expiring_soon: Vec<BackupId>,
+    /// How far the archived logs reach.
+    #[serde(default)]
+    pub logs: Vec<TargetLog>,
 }
 
 /// Everything about one backup.
@@ -520,6 +576,9 @@ pub struct RestoreRecord {
     pub duration_ms: u64,
     /// Whether all checks passed; `None` = none were made, or it is not on record.
     pub healthy: Option<bool>,
+    /// Where in the log it arrived.
+    #[serde(default)]
+    pub reached: Option<Reached>,
 }
 
 /// A finding of the doctor and the target it is about.
