@@ -177,6 +177,8 @@ CREATE TABLE log_ends (
     PRIMARY KEY (target, repository)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX events_by_name ON events(name, target);
+
 ALTER TABLE restores ADD COLUMN stream TEXT;
 ALTER TABLE restores ADD COLUMN lineage INTEGER;
 ALTER TABLE restores ADD COLUMN reached INTEGER;
