@@ -34,9 +34,10 @@ use self::conf::Conf;
 use self::dump::{Admin, DumpBackup, DumpPlan};
 use self::installation::{Installed, Match};
 use self::layout::{Layout, SYSTEM};
-use self::log::StoreId;
+use self::log::{Neo4jLog, StoreId};
 use self::online::OnlineBackup;
 use self::restore::Neo4jRestore;
+use super::log::LogSource;
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -86,6 +87,7 @@ pub struct Neo4jDriver {
     settings: Neo4jDriverSettings,
     launcher: Arc<dyn Launcher>,
     seen: Mutex<Seen>,
+    log: Neo4jLog,
 }
 
 /// What was learnt from the running server or a slow tool, for the time when it is stopped.
@@ -101,7 +103,10 @@ impl Neo4jDriver {
     pub fn new(settings: Neo4jDriverSettings, launcher: Arc<dyn Launcher>) -> Self {
         // Neo4j's database names are case-insensitive, its directories in lower case.
         let database = settings.database.to_ascii_lowercase();
-        Neo4jDriver { settings: Neo4jDriverSettings { database, ..settings }, launcher, seen: Mutex::default() }
+        let settings = Neo4jDriverSettings { database, ..settings };
+        let (conf, home, database) = (settings.conf.clone(), settings.home.clone(), settings.database.clone());
+        let log = Neo4jLog::new(move || Ok(Layout::of(&Conf::read(&conf, &home)?)?.logs(&database)));
+        Neo4jDriver { settings, launcher, seen: Mutex::default(), log }
     }
 
     fn conf(&self) -> Result<Conf> {
@@ -385,6 +390,10 @@ impl Driver for Neo4jDriver {
         self.check_readable(manifest, task)?;
         let session = Neo4jRestore::begin(self.admin(None), self.settings.server_command.clone(), manifest, place)?;
         Ok(Box::new(session))
+    }
+
+    fn log(&self) -> Option<&dyn LogSource> {
+        Some(&self.log)
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

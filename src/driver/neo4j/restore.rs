@@ -5,6 +5,7 @@
 use super::dump::Admin;
 use super::health;
 use super::layout::{Layout, SYSTEM};
+use super::log::CutPlan;
 use super::log_overlay::LogSink;
 use super::scratch::{self, Scratch, Start};
 use super::tree_sink::TreeSink;
@@ -130,7 +131,8 @@ impl RestoreSession for Neo4jRestore {
     }
 
     fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
-        let end = log::cut(&self.logs(), self.require_base_end()?, until, task)?;
+        let base_end = self.require_base_end()?.transaction;
+        let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: None }, task)?;
         self.end = Some(end.clone());
         Ok(end)
     }

@@ -33,6 +33,9 @@ pub fn numbered(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// How many files are held open at most, the oldest first: those are the next to be pruned.
+const PINS_MAX: usize = 256;
+
 /// A file of the transaction log that is held open: it can be read even after the server removed it.
 #[derive(Clone, Debug)]
 pub struct LogFile {
@@ -87,13 +90,18 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Opens every file of `directory` from number `from` on that is not held yet, and lets go of those before. A
+    /// Opens the files of `directory` from number `from` on that are not held yet, and lets go of those before. A
     /// file that was replaced by another one of the same number is an error `LOG_FORKED`: the directory is not the
     /// one that was pinned.
     pub fn hold(&mut self, directory: &Path, from: u64) -> Result<()> {
         self.files.retain(|&number, _| number >= from);
+        self.hold_more(directory, from)
+    }
+
+    /// As [`Pins::hold`], but lets go of nothing: what was read may not be archived yet.
+    pub(super) fn hold_more(&mut self, directory: &Path, from: u64) -> Result<()> {
         for (number, path) in numbered(directory, TRANSACTIONS)? {
-            if number < from {
+            if number < from || (self.files.len() >= PINS_MAX && !self.files.contains_key(&number)) {
                 continue;
             }
             let Some(opened) = LogFile::open(number, &path)? else { continue };
@@ -123,19 +131,19 @@ impl Pins {
         self.hold(directory, from)
     }
 
-    /// Lets go of everything before file `number`.
-    pub fn release_before(&mut self, number: u64) {
-        self.files.retain(|&held, _| held >= number);
+    /// File `number` of `directory`, from among those that are held if it is. `None` = it is no longer there.
+    pub fn open(&self, directory: &Path, number: u64) -> Result<Option<LogFile>> {
+        match self.files.get(&number) {
+            Some(held) => Ok(Some(held.clone())),
+            None => LogFile::open(number, &directory.join(format!("{TRANSACTIONS}{number}"))),
+        }
     }
 
-    /// A file that is held.
-    pub fn get(&self, number: u64) -> Option<LogFile> {
-        self.files.get(&number).cloned()
-    }
-
-    /// The oldest and the newest number that are held.
-    pub fn range(&self) -> Option<(u64, u64)> {
-        Some((*self.files.first_key_value()?.0, *self.files.last_key_value()?.0))
+    /// The oldest and the newest number that can be read, held or in `directory`, from `from` on.
+    pub fn range(&self, directory: &Path, from: u64) -> Result<Option<(u64, u64)>> {
+        let listed = numbered(directory, TRANSACTIONS)?.into_iter().map(|(number, _)| number);
+        let all: Vec<u64> = listed.chain(self.files.keys().copied()).filter(|&number| number >= from).collect();
+        Ok(all.iter().min().zip(all.iter().max()).map(|(&oldest, &newest)| (oldest, newest)))
     }
 }
 
@@ -166,19 +174,23 @@ mod tests {
         std::fs::remove_file(path(1)).expect("remove");
         pins.renew(directory.path(), 1).expect("renew");
         let mut bytes = [0; 3];
-        pins.get(1).expect("pinned").file.read_exact_at(&mut bytes, 0).expect("read");
-        assert_eq!((&bytes, pins.range()), (b"one", Some((1, 2))));
+        let held = pins.open(directory.path(), 1).expect("open").expect("pinned");
+        held.file.read_exact_at(&mut bytes, 0).expect("read");
+        let range = |pins: &Pins| pins.range(directory.path(), 1).expect("list");
+        assert_eq!((&bytes, range(&pins)), (b"one", Some((1, 2))));
         // Made before the other is removed, so that it cannot get its number.
         std::fs::write(path(3), "other").expect("write");
         std::fs::rename(path(3), path(2)).expect("rename");
         assert_eq!(pins.hold(directory.path(), 1).map_err(|e| e.code()), Err(Code::LogForked));
         pins.renew(directory.path(), 1).expect("renew");
-        assert_eq!(pins.range(), Some((2, 2)));
+        assert_eq!(range(&pins), Some((2, 2)));
         // A directory that ends before what is held is an older one.
         std::fs::rename(path(2), path(1)).expect("rename");
         pins.renew(directory.path(), 1).expect("renew");
-        assert_eq!(pins.range(), Some((1, 1)));
-        pins.release_before(2);
-        assert_eq!(pins.range(), None);
+        assert_eq!(range(&pins), Some((1, 1)));
+        std::fs::remove_file(path(1)).expect("remove");
+        assert_eq!(range(&pins), Some((1, 1)));
+        pins.hold(directory.path(), 2).expect("hold");
+        assert_eq!(range(&pins), None);
     }
 }

@@ -5,34 +5,36 @@
 //! - [`window`], [`scan`]: reading a file and verifying every transaction
 //! - [`checkpoint`]: the checkpoint log
 //! - [`files`]: which files there are, and pinning them
+//! - [`source`], [`resume`], [`reader`], [`stream`]: shipping the log in batches of whole transactions
+//! - [`walk`], [`cut`]: going through a directory, and ending it where a restore shall end
 
 mod checkpoint;
+mod cut;
 mod entry;
 mod files;
 mod format;
 mod header;
+mod reader;
+mod resume;
 mod scan;
+mod source;
+mod stream;
+mod walk;
 mod window;
 
 pub use self::checkpoint::{
     Checkpoint, end_of_closed, last_checkpoint, last_transaction_of_closed, newest_checkpoint, newest_of,
 };
+pub use self::cut::{CutPlan, cut};
 pub use self::files::{CHECKPOINTS, LogFile, Pins, TRANSACTIONS, numbered};
 pub use self::format::{Kernel, LogFormat};
 pub use self::header::{HEADER_BYTES, LogHeader, StoreId, store_id};
 pub use self::scan::{DataEnd, Predecessor, Scanner, Step, Tail, Transaction, data_end};
+pub use self::source::Neo4jLog;
+pub use self::walk::{TransactionSummary, Transactions, transactions};
 pub use self::window::ReadAt;
 
 #[cfg(test)]
+mod real_logs;
+#[cfg(test)]
 mod writer;
-
-/// Where the log in `directory` ends when it is cut at `until`.
-pub(super) fn cut(
-    directory: &std::path::Path,
-    _base: &crate::artifact::log_batch::LogMark,
-    until: crate::driver::log::RecoveryTarget,
-    _task: &crate::base::task::Task,
-) -> crate::base::Result<crate::artifact::log_batch::LogMark> {
-    let text = format!("cutting the log in {} at {until:?} is not available", directory.display());
-    Err(crate::base::Error::new(crate::base::Code::NotAvailable, text))
-}

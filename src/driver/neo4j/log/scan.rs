@@ -90,7 +90,7 @@ impl From<&Transaction> for Predecessor {
 
 impl Predecessor {
     /// Why `next` does not follow; `None` = it does, as far as is known.
-    fn objection(&self, next: &Transaction) -> Option<String> {
+    pub(super) fn objection(&self, next: &Transaction) -> Option<String> {
         let skips = |before: Option<u64>, own: Option<u64>| match (before, own) {
             (Some(before), Some(own)) if before.checked_add(1) != Some(own) => Some((own, before)),
             _ => None,
@@ -131,34 +131,36 @@ pub enum Step {
     End(Tail),
 }
 
-/// The digest of what a scan went over, whole transactions only.
+/// The digest of what a scan went over, whole transactions only: taken of the very bytes that were verified.
 #[derive(Clone, Debug, Default)]
 struct RangeDigest {
+    /// Without the last whole transaction.
+    before: Sha256,
     whole: Sha256,
     tentative: Sha256,
 }
 
 /// Scans one log file forward.
-pub struct Scanner<'a, R: ReadAt + ?Sized> {
-    window: Window<'a, R>,
-    name: &'a str,
+pub struct Scanner<R: ReadAt> {
+    window: Window<R>,
+    name: String,
     position: u64,
     predecessor: Predecessor,
     digest: Option<RangeDigest>,
 }
 
-impl<'a, R: ReadAt + ?Sized> Scanner<'a, R> {
+impl<R: ReadAt> Scanner<R> {
     /// A scan of `source`, called `name` in messages, from `offset`, which is the file's first byte after the header
     /// or the end of a transaction.
-    pub fn new(source: &'a R, name: &'a str, offset: u64, predecessor: Predecessor) -> Self {
+    pub fn new(source: R, name: &str, offset: u64, predecessor: Predecessor) -> Self {
         let position = offset.max(HEADER_BYTES);
-        Scanner { window: Window::new(source, position), name, position, predecessor, digest: None }
+        Scanner { window: Window::new(source, position), name: name.to_owned(), position, predecessor, digest: None }
     }
 
     /// Also takes the SHA-256 of `before` and of every whole transaction that follows.
-    pub fn with_digest(mut self, before: &[u8]) -> Self {
+    pub(super) fn with_digest(mut self, before: &[u8]) -> Self {
         let whole = Sha256::new_with_prefix(before);
-        self.digest = Some(RangeDigest { tentative: whole.clone(), whole });
+        self.digest = Some(RangeDigest { before: whole.clone(), tentative: whole.clone(), whole });
         self
     }
 
@@ -168,15 +170,20 @@ impl<'a, R: ReadAt + ?Sized> Scanner<'a, R> {
     }
 
     /// The SHA-256 so far; empty if none was asked for.
-    pub fn sha256(&self) -> String {
+    pub(super) fn sha256(&self) -> String {
         self.digest.as_ref().map(|digest| hex::encode(digest.whole.clone().finalize())).unwrap_or_default()
+    }
+
+    /// The SHA-256 up to the last transaction, without it.
+    pub(super) fn sha256_before_last(&self) -> String {
+        self.digest.as_ref().map(|digest| hex::encode(digest.before.clone().finalize())).unwrap_or_default()
     }
 
     /// Goes on by one transaction. Errors: `LOG_CORRUPTED` for bytes that cannot be a log, be it one that is just being
     /// written; `NEO4J_UNSUPPORTED` for entries that are not known.
     pub fn step(&mut self) -> Result<Step> {
         let bytes = self.window.at_least(self.position, START_BYTES_MAX);
-        let bytes = bytes.map_err(|cause| io_error(self.name, cause))?;
+        let bytes = bytes.map_err(|cause| io_error(&self.name, cause))?;
         let start = match bytes.first() {
             None => return Ok(Step::End(Tail::Eof)),
             Some(0) => return Ok(Step::End(Tail::Zeros)),
@@ -210,7 +217,7 @@ impl<'a, R: ReadAt + ?Sized> Scanner<'a, R> {
             return Err(self.corrupted(&objection));
         }
         if let Some(digest) = &mut self.digest {
-            digest.whole = digest.tentative.clone();
+            digest.before = std::mem::replace(&mut digest.whole, digest.tentative.clone());
         }
         self.predecessor = Predecessor::from(&transaction);
         self.position = end;
@@ -259,7 +266,7 @@ impl<'a, R: ReadAt + ?Sized> Scanner<'a, R> {
     /// Sums everything up to `to`, then reads on from there.
     fn read_on(&mut self, sum: &mut Sum, to: u64) -> Result<bool> {
         self.sum_up(sum, to);
-        self.window.slide(to).map_err(|cause| io_error(self.name, cause))
+        self.window.slide(to).map_err(|cause| io_error(&self.name, cause))
     }
 
     fn sum_up(&mut self, sum: &mut Sum, to: u64) {
@@ -310,8 +317,8 @@ pub struct DataEnd {
 
 /// Verifies everything in `source` from `offset` on and says where it ends. `check` is called now and then and may
 /// end the scan.
-pub fn data_end<R: ReadAt + ?Sized>(
-    source: &R,
+pub fn data_end<R: ReadAt>(
+    source: R,
     name: &str,
     offset: u64,
     predecessor: Predecessor,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// The most bytes of a file that are in memory at a time.
 const WINDOW_BYTES: usize = 4 << 20;
@@ -21,6 +22,18 @@ impl ReadAt for File {
     }
 }
 
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (**self).read_at(buffer, offset)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (**self).read_at(buffer, offset)
+    }
+}
+
 impl ReadAt for [u8] {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
@@ -31,16 +44,16 @@ impl ReadAt for [u8] {
 }
 
 /// Part of a file. Offsets are those in the file and only rise.
-pub(super) struct Window<'a, R: ReadAt + ?Sized> {
-    source: &'a R,
+pub(super) struct Window<R: ReadAt> {
+    source: R,
     buffer: Vec<u8>,
     /// Where the buffer begins in the file.
     begin: u64,
     next_read: usize,
 }
 
-impl<'a, R: ReadAt + ?Sized> Window<'a, R> {
-    pub(super) fn new(source: &'a R, offset: u64) -> Self {
+impl<R: ReadAt> Window<R> {
+    pub(super) fn new(source: R, offset: u64) -> Self {
         Window { source, buffer: Vec::new(), begin: offset, next_read: FIRST_READ_BYTES }
     }
 

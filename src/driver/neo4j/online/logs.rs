@@ -7,9 +7,9 @@ use crate::base::clock::wait_until;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::neo4j::log::{
-    CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Pins, Predecessor, TRANSACTIONS, Tail, data_end, newest_of,
-    numbered,
+    CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Predecessor, TRANSACTIONS, Tail, data_end, newest_of, numbered,
 };
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ pub(super) struct PinnedLogs {
     directory: PathBuf,
     checkpoint: Checkpoint,
     checkpoint_logs: Vec<(String, Vec<u8>)>,
-    pins: Pins,
+    files: BTreeMap<u64, LogFile>,
 }
 
 impl PinnedLogs {
@@ -58,7 +58,7 @@ impl PinnedLogs {
             std::cmp::Ordering::Equal => self.checkpoint.log_offset,
             _ => log.file.metadata().map_or(0, |metadata| metadata.len()),
         };
-        self.files().iter().map(used).sum()
+        self.files.values().map(used).sum()
     }
 
     /// Adds the checkpoint logs as they were read at the start.
@@ -72,12 +72,12 @@ impl PinnedLogs {
     /// Adds the transaction logs up to the last whole transaction, and returns that end.
     pub(super) fn copy<W: Write>(mut self, archive: &mut Archive<W>, below: &Path, task: &Task) -> Result<LogMark> {
         while self.open_later()? {}
-        let files = self.files();
+        let newest = self.files.keys().next_back().copied();
         let mut end: Option<LogMark> = None;
-        for (index, log) in files.iter().enumerate() {
+        for log in self.files.values() {
             let before = end.as_ref().map(Predecessor::from).unwrap_or_default();
             let found = data_end(&*log.file, &log.name(), HEADER_BYTES, before, &|| task.check())?;
-            if found.tail == Tail::Incomplete && index + 1 < files.len() {
+            if found.tail == Tail::Incomplete && Some(log.number) != newest {
                 let text = format!("{} ends inside a transaction, but the log goes on in the next file", log.name());
                 return Err(Error::new(Code::LogCorrupted, text));
             }
@@ -98,21 +98,11 @@ impl PinnedLogs {
         Ok(end)
     }
 
-    fn files(&self) -> Vec<LogFile> {
-        let (first, last) = self.pins.range().unwrap_or((1, 0));
-        (first..=last).filter_map(|number| self.pins.get(number)).collect()
-    }
-
     /// Opens logs that were begun since; `false` when there was none.
     fn open_later(&mut self) -> Result<bool> {
-        let before = self.pins.range();
-        self.pins.hold(&self.directory, self.first_needed())?;
-        check_unbroken(&self.pins, self.first_needed(), &self.directory)?;
-        Ok(self.pins.range() != before)
-    }
-
-    fn first_needed(&self) -> u64 {
-        self.checkpoint.recovery_start.0
+        let before = self.files.len();
+        hold(&mut self.files, &self.directory, self.checkpoint.recovery_start.0)?;
+        Ok(self.files.len() != before)
     }
 }
 
@@ -133,16 +123,23 @@ fn try_pin(directory: &Path) -> Result<PinnedLogs> {
             "start the server once, so that it makes a checkpoint; if it runs, this release does not know its log format",
         )
     })?;
-    let mut pins = Pins::default();
-    pins.hold(directory, checkpoint.recovery_start.0)?;
-    check_unbroken(&pins, checkpoint.recovery_start.0, directory)?;
-    Ok(PinnedLogs { directory: directory.to_owned(), checkpoint, checkpoint_logs, pins })
+    let mut files = BTreeMap::new();
+    hold(&mut files, directory, checkpoint.recovery_start.0)?;
+    Ok(PinnedLogs { directory: directory.to_owned(), checkpoint, checkpoint_logs, files })
 }
 
-/// Every file from `first` on is held.
-fn check_unbroken(pins: &Pins, first: u64, directory: &Path) -> Result<()> {
-    let last = pins.range().map_or(first, |(_, last)| last);
-    match (first..=last).find(|&number| pins.get(number).is_none()) {
+/// Opens every log from number `first` on that is not open yet. `LOG_GAP` if one of them is missing.
+fn hold(files: &mut BTreeMap<u64, LogFile>, directory: &Path, first: u64) -> Result<()> {
+    for (number, path) in numbered(directory, TRANSACTIONS)? {
+        if number < first || files.contains_key(&number) {
+            continue;
+        }
+        if let Some(opened) = LogFile::open(number, &path)? {
+            files.insert(number, opened);
+        }
+    }
+    let last = files.keys().next_back().copied().unwrap_or(first);
+    match (first..=last).find(|number| !files.contains_key(number)) {
         Some(missing) => Err(gap(directory, missing)),
         None => Ok(()),
     }

@@ -85,6 +85,8 @@ fn the_digest_is_that_of_whole_transactions() {
     }
     assert_eq!((count, scanner.position()), (written.len(), whole as u64));
     assert_eq!(scanner.sha256(), hex::encode(Sha256::digest(&writer.bytes[..whole])));
+    let last = written[written.len() - 1].start as usize;
+    assert_eq!(scanner.sha256_before_last(), hex::encode(Sha256::digest(&writer.bytes[..last])));
     assert_eq!(scanner.step().expect("step"), Step::End(Tail::Incomplete));
     assert_eq!(scanner.sha256(), hex::encode(Sha256::digest(&writer.bytes[..whole])));
 }

@@ -1,0 +1,237 @@
+//! Reads a log forward from where its archive ends, across files, as batches of whole transactions.
+//!
+//! At a rotation the end stays after the last transaction of the file before, until the next file has one. Then the
+//! next file is read from its first byte, header included. That a file is finished is believed only of one whose
+//! successor has a header, and only after looking at its end once more: a transaction may have been written between.
+
+use super::files::{LogFile, Pins};
+use super::header::LogHeader;
+use super::resume::{follows, last_before};
+use super::scan::{Predecessor, Scanner, Step, Tail, Transaction};
+use super::stream::{Range, RangesReader};
+use crate::artifact::log_batch::{LogMark, LogSegment};
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::driver::log::{LogChunk, LogReader};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The reader of one log.
+pub(super) struct FilesReader {
+    directory: PathBuf,
+    pins: Arc<Mutex<Pins>>,
+    mark: LogMark,
+    file: LogFile,
+    /// Where to go on in `file`; 0 = with its header.
+    offset: u64,
+}
+
+/// Why a piece ends.
+enum Stop {
+    Limit,
+    Tail,
+}
+
+/// What was read of one file.
+struct Piece {
+    segment: Option<(LogSegment, LogMark)>,
+    stop: Stop,
+}
+
+impl FilesReader {
+    pub(super) fn new(
+        directory: PathBuf,
+        pins: Arc<Mutex<Pins>>,
+        after: LogMark,
+        (file, offset): (LogFile, u64),
+    ) -> Self {
+        FilesReader { directory, pins, mark: after, file, offset }
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Pins> {
+        self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Reads up to `limit` bytes of whole transactions of the current file. `alone` = nothing else is in the batch, so
+    /// that one larger transaction is let through.
+    fn piece(&mut self, limit: u64, alone: bool, task: &Task) -> Result<Piece> {
+        let Some((header, header_bytes)) = self.file.header()? else {
+            let text = format!("{} lost its header while it was read", self.file.name());
+            return Err(Error::new(Code::LogForked, text));
+        };
+        let before = if self.offset == 0 { &header_bytes[..] } else { &[] };
+        let name = self.file.name();
+        let mut scanner =
+            Scanner::new(&self.file.file, &name, self.offset, Predecessor::from(&self.mark)).with_digest(before);
+        let mut tally: Option<Tally> = None;
+        let (stop, sha256) = loop {
+            task.check()?;
+            match scanner.step() {
+                Ok(Step::Transaction(transaction)) => {
+                    if transaction.end - self.offset > limit && !(alone && tally.is_none()) {
+                        break (Stop::Limit, scanner.sha256_before_last());
+                    }
+                    tally = Some(Tally::with(tally, transaction));
+                }
+                Ok(Step::End(_)) => break (Stop::Tail, scanner.sha256()),
+                // What is whole goes first; the next look will find the same or, after a restart, something else.
+                Err(_) if tally.is_some() => break (Stop::Limit, scanner.sha256()),
+                Err(error) => return Err(error),
+            }
+        };
+        let segment = tally.map(|tally| tally.segment(&self.file, self.offset, sha256, &header));
+        Ok(Piece { segment, stop })
+    }
+
+    /// The file after the current one, if the current one is finished.
+    fn next_file(&mut self) -> Result<Next> {
+        let number = self.file.number + 1;
+        let next = self.pins().open(&self.directory, number)?;
+        let Some(next) = next else { return Ok(Next::None) };
+        let Some((header, _)) = next.header()? else { return Ok(Next::None) };
+        let name = self.file.name();
+        let before = Predecessor::from(&self.mark);
+        match Scanner::new(&self.file.file, &name, self.offset, before.clone()).step()? {
+            Step::Transaction(_) => return Ok(Next::Again),
+            Step::End(Tail::Zeros | Tail::Eof) => {}
+            Step::End(Tail::Incomplete) => {
+                let text = format!(
+                    "{name} is damaged at byte {}: a transaction has no end there, although the log goes on in file {number}",
+                    self.offset
+                );
+                return Err(Error::new(Code::LogCorrupted, text));
+            }
+        }
+        let own = self.file.header()?.map(|(header, _)| header);
+        if own.is_some_and(|own| own.store.identity() != header.store.identity()) {
+            return Err(Error::new(Code::LogForked, format!("{} is of another store than {name}", next.name())));
+        }
+        if follows(&header, &before) == Some(false) {
+            let text = format!(
+                "{} begins after {}, the file before it ends after transaction {} with append index {:?}",
+                next.name(),
+                last_before(&header),
+                self.mark.transaction,
+                self.mark.append_index.unwrap_or_default()
+            );
+            return Err(Error::new(Code::LogCorrupted, text));
+        }
+        Ok(Next::File(next))
+    }
+
+    /// Collects pieces until the limit or the end; what was collected is in `batch` even if an error ends it.
+    fn collect(&mut self, limit: u64, task: &Task, batch: &mut Batch) -> Result<()> {
+        loop {
+            let left = limit.saturating_sub(batch.bytes);
+            let alone = batch.segments.is_empty();
+            let piece = match self.piece(left, alone, task) {
+                // A server that recovers may have changed what was half read: look again before saying so.
+                Err(error) if error.code() == Code::LogCorrupted => self.piece(left, alone, task)?,
+                other => other?,
+            };
+            if let Some((segment, mark)) = piece.segment {
+                self.offset = mark.offset;
+                self.mark = mark;
+                batch.push(segment, &self.file);
+            }
+            match piece.stop {
+                Stop::Limit => return Ok(()),
+                Stop::Tail => match self.next_file()? {
+                    Next::File(file) => (self.file, self.offset) = (file, 0),
+                    // A file is one segment of a batch at most; the rest of it begins the next batch.
+                    Next::Again if batch.segments.last().is_some_and(|last| last.file == self.file.number) => {
+                        return Ok(());
+                    }
+                    Next::Again => {}
+                    Next::None => return Ok(()),
+                },
+            }
+        }
+    }
+}
+
+/// What follows the end of a file.
+enum Next {
+    /// Nothing yet.
+    None,
+    /// More was written to it meanwhile.
+    Again,
+    /// This file.
+    File(LogFile),
+}
+
+impl LogReader for FilesReader {
+    fn next(&mut self, limit: u64, task: &Task) -> Result<Option<LogChunk>> {
+        let from = self.file.number.min(self.mark.file);
+        self.pins().hold_more(&self.directory, from)?;
+        let start = self.mark.clone();
+        let mut batch = Batch::default();
+        let outcome = self.collect(limit, task, &mut batch);
+        if batch.segments.is_empty() || outcome.as_ref().is_err_and(|error| error.code() == Code::Cancelled) {
+            return outcome.map(|()| None);
+        }
+        let reader = Box::new(RangesReader::new(batch.ranges));
+        Ok(Some(LogChunk { start, end: self.mark.clone(), segments: batch.segments, reader }))
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes: u64,
+    segments: Vec<LogSegment>,
+    ranges: Vec<Range>,
+}
+
+impl Batch {
+    fn push(&mut self, segment: LogSegment, file: &LogFile) {
+        self.bytes += segment.length;
+        self.ranges.push(Range {
+            file: file.file.clone(),
+            name: file.name(),
+            offset: segment.offset,
+            length: segment.length,
+            sha256: segment.sha256.clone(),
+        });
+        self.segments.push(segment);
+    }
+}
+
+/// What is known of the transactions of a segment.
+struct Tally {
+    first: u64,
+    last: Transaction,
+    transactions: u64,
+    times_ms: (i64, i64),
+}
+
+impl Tally {
+    fn with(before: Option<Tally>, next: Transaction) -> Tally {
+        let time = next.committed_ms;
+        match before {
+            None => Tally { first: next.id, transactions: 1, times_ms: (time, time), last: next },
+            Some(before) => Tally {
+                first: before.first,
+                transactions: before.transactions + 1,
+                times_ms: (before.times_ms.0.min(time), before.times_ms.1.max(time)),
+                last: next,
+            },
+        }
+    }
+
+    fn segment(self, file: &LogFile, offset: u64, sha256: String, header: &LogHeader) -> (LogSegment, LogMark) {
+        let time = |ms| jiff::Timestamp::from_millisecond(ms).ok();
+        let segment = LogSegment {
+            file: file.number,
+            offset,
+            length: self.last.end - offset,
+            sha256,
+            first_transaction: Some(self.first),
+            last_transaction: Some(self.last.id),
+            transactions: self.transactions,
+            first_committed_at: time(self.times_ms.0),
+            last_committed_at: time(self.times_ms.1),
+            log_format: header.format.name().to_owned(),
+        };
+        (segment, self.last.mark(file.number))
+    }
+}

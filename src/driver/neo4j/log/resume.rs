@@ -1,0 +1,144 @@
+//! Finds the place in a log where its archive ends, and decides whether the log still goes on from there.
+//!
+//! What was archived were whole transactions, so that a server that crashed, lost the torn tail of its log and wrote
+//! something else in its place continues the archive. A server that was restored to an older moment does not: it
+//! numbers what follows with ids that the archive holds with other checksums.
+
+use super::files::{LogFile, Pins};
+use super::format::LogFormat;
+use super::header::{HEADER_BYTES, LogHeader};
+use super::scan::{Predecessor, Scanner, Step, checksum_text};
+use crate::artifact::log_batch::LogMark;
+use crate::base::task::Task;
+use crate::base::{Code, Result};
+use std::path::Path;
+
+/// What the log holds at a mark.
+pub(super) enum Place {
+    /// It goes on in this file at this byte; 0 = with the header.
+    At(LogFile, u64),
+    /// It holds something else; says what.
+    Forked(String),
+    /// It no longer reaches back that far; says how far it does.
+    Gap(String),
+}
+
+/// Looks for `after` in `directory`, and in what is held of it.
+pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task) -> Result<Place> {
+    let named = directory.display();
+    let Some((oldest, newest)) = pins.range(directory, 0)? else {
+        return Ok(Place::Gap(format!("there is no log in {named}")));
+    };
+    let wanted = format!("the archive ends after transaction {} in file {}", after.transaction, after.file);
+    if newest < after.file {
+        return Ok(Place::Forked(format!("{wanted}, the newest file in {named} is {newest}")));
+    }
+    if let Some(file) = pins.open(directory, after.file)? {
+        return match objection(&file, after, task)? {
+            Some(what) => Ok(Place::Forked(format!("{wanted}, but {}: {what}", file.name()))),
+            None => Ok(Place::At(file, after.offset)),
+        };
+    }
+    let first = pins.range(directory, after.file)?.map_or(oldest, |(first, _)| first);
+    let file = pins.open(directory, first)?;
+    let header = file.as_ref().map(LogFile::header).transpose()?.flatten();
+    let (Some(file), Some((header, _))) = (file, header) else {
+        return Ok(Place::Gap(format!("{wanted}, the oldest file in {named} is {first}, which has no header yet")));
+    };
+    let gap = format!("{wanted}, the oldest file in {named} is {first}, which begins after {}", last_before(&header));
+    match follows(&header, &Predecessor::from(after)) {
+        Some(true) => {}
+        Some(false) if is_older(&header, after) => return Ok(Place::Forked(gap)),
+        // Whether nothing lies between is then for the first transaction to say.
+        None if first == after.file + 1 => {}
+        _ => return Ok(Place::Gap(gap)),
+    }
+    if first != after.file + 1 {
+        return Ok(Place::Gap(gap));
+    }
+    first_of_next(file, header, after, gap)
+}
+
+/// The mark stood at the very end of a file that was pruned, if the first transaction of the next file follows it.
+fn first_of_next(file: LogFile, header: LogHeader, after: &LogMark, gap: String) -> Result<Place> {
+    let name = file.name();
+    let first = Scanner::new(&file.file, &name, HEADER_BYTES, Predecessor::default()).step()?;
+    match first {
+        Step::Transaction(first) => match Predecessor::from(after).objection(&first) {
+            None => Ok(Place::At(file, 0)),
+            Some(_) if first.id > after.transaction + 1 => Ok(Place::Gap(gap)),
+            Some(what) => Ok(Place::Forked(format!("{name}: {what}"))),
+        },
+        Step::End(_) if follows(&header, &Predecessor::from(after)) == Some(true) => Ok(Place::At(file, 0)),
+        Step::End(_) => Ok(Place::Gap(gap)),
+    }
+}
+
+/// Why the file that the mark lies in does not hold what the mark says; `None` = it does.
+fn objection(file: &LogFile, after: &LogMark, task: &Task) -> Result<Option<String>> {
+    let Some((header, _)) = file.header()? else { return Ok(Some("it has no header".to_owned())) };
+    if after.offset <= HEADER_BYTES {
+        let differs = follows(&header, &Predecessor::from(after)) == Some(false);
+        return Ok(differs.then(|| format!("it begins after {}", last_before(&header))));
+    }
+    // Without the transaction's own beginning the whole file is read: that the mark is a bound must be certain.
+    let begin = after.began.unwrap_or(HEADER_BYTES);
+    let mut scanner = Scanner::new(&file.file, &file.name(), begin, Predecessor::default());
+    loop {
+        task.check()?;
+        let found = match scanner.step() {
+            Ok(Step::Transaction(transaction)) => transaction,
+            Ok(Step::End(_)) => return Ok(Some(format!("its transactions end at byte {}", scanner.position()))),
+            // In another history other bytes lie here: the middle of a transaction, perhaps.
+            Err(error) if matches!(error.code(), Code::LogCorrupted | Code::Neo4jUnsupported) => {
+                return Ok(Some(error.message().to_owned()));
+            }
+            Err(error) => return Err(error),
+        };
+        if found.end < after.offset && after.began.is_none() {
+            continue;
+        }
+        let own = found.mark(after.file);
+        let same = found.end == after.offset
+            && found.id == after.transaction
+            && after.checksum.as_ref().is_none_or(|checksum| *checksum == checksum_text(found.checksum))
+            && after.append_index.zip(own.append_index).is_none_or(|(expected, own)| expected == own);
+        let what = || {
+            format!(
+                "transaction {} with checksum {} ends there at byte {}, not transaction {} with checksum {} at byte {}",
+                own.transaction,
+                own.checksum.as_deref().unwrap_or("unknown"),
+                own.offset,
+                after.transaction,
+                after.checksum.as_deref().unwrap_or("unknown"),
+                after.offset
+            )
+        };
+        return Ok((!same).then(what));
+    }
+}
+
+/// Whether a file with this header follows directly; `None` = the header cannot say.
+pub(super) fn follows(header: &LogHeader, before: &Predecessor) -> Option<bool> {
+    let last = match header.format {
+        LogFormat::V8 => before.transaction,
+        LogFormat::V9 => before.append_index,
+    };
+    last.map(|last| last == header.last_before)
+}
+
+fn is_older(header: &LogHeader, after: &LogMark) -> bool {
+    let last = match header.format {
+        LogFormat::V8 => Some(after.transaction),
+        LogFormat::V9 => after.append_index,
+    };
+    last.is_some_and(|last| header.last_before < last)
+}
+
+/// What a header counts, in words.
+pub(super) fn last_before(header: &LogHeader) -> String {
+    match header.format {
+        LogFormat::V8 => format!("transaction {}", header.last_before),
+        LogFormat::V9 => format!("append index {}", header.last_before),
+    }
+}

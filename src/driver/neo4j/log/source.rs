@@ -1,0 +1,49 @@
+//! The log of a database as it is archived: found where the server's configuration says, read while it is written.
+
+use super::files::Pins;
+use super::reader::FilesReader;
+use super::resume::{Place, locate};
+use crate::artifact::log_batch::LogMark;
+use crate::base::Result;
+use crate::base::task::Task;
+use crate::driver::log::{LogSource, Resumption};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// Says where the log is; asked anew each time, because the configuration may change.
+type FindDirectory = Box<dyn Fn() -> Result<PathBuf> + Send + Sync>;
+
+/// The transaction log of one database. While it lives, the files that were seen and not archived yet are held open,
+/// so that the server's pruning cannot take them: what was archived is told by the next [`LogSource::resume`].
+pub struct Neo4jLog {
+    directory: FindDirectory,
+    pins: Arc<Mutex<Pins>>,
+}
+
+impl Neo4jLog {
+    /// The log in the directory that `directory` finds.
+    pub fn new(directory: impl Fn() -> Result<PathBuf> + Send + Sync + 'static) -> Self {
+        Neo4jLog { directory: Box::new(directory), pins: Arc::default() }
+    }
+}
+
+impl LogSource for Neo4jLog {
+    fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption> {
+        let directory = (self.directory)()?;
+        let mut pins = self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        pins.renew(&directory, after.file)?;
+        Ok(match locate(&directory, &pins, after, task)? {
+            Place::Forked(what) => Resumption::Forked(what),
+            Place::Gap(what) => Resumption::Gap(what),
+            Place::At(file, offset) => Resumption::Continues(Box::new(FilesReader::new(
+                directory,
+                self.pins.clone(),
+                after.clone(),
+                (file, offset),
+            ))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
