@@ -151,6 +151,16 @@ impl Ledger {
         })
     }
 
+    /// Keys of the manifests of a target's batches in a repository.
+    pub fn batch_keys(&self, target: &TargetName, repository: &str) -> Result<Vec<String>> {
+        self.with(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT key FROM log_batches WHERE target = ?1 AND repository = ?2")?;
+            let rows = statement.query_map(params![target.as_str(), repository], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
     /// What each history of a target's log holds, by repository.
     pub fn log_sums(&self, target: &TargetName) -> Result<BTreeMap<ChainName, ChainSums>> {
         self.with(|connection| {
@@ -330,12 +340,17 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
     let key = batch.key().map(|key| key.to_string()).unwrap_or_default();
     // A batch that names no predecessor and is not the first begins at a base, because the log before it was lost.
     let anew = batch.predecessor.is_none() && batch.sequence > 1;
+    // Another batch under the same key: the one before lost its manifest, and its range was archived again.
+    connection.execute(
+        "DELETE FROM log_batches WHERE repository = ?1 AND key = ?2 AND manifest_sha256 <> ?3",
+        params![repository, key, signed.bytes_sha256],
+    )?;
     connection.execute(
         "INSERT INTO log_batches (repository, key, target, stream, lineage, sequence, first_transaction, last_transaction,
              transactions, first_committed_at, last_committed_at, start_mark, end_mark, anew, plain_bytes, stored_bytes,
              manifest_sha256, state, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 'COMPLETE', ?18)
-         ON CONFLICT DO UPDATE SET manifest_sha256 = excluded.manifest_sha256",
+         ON CONFLICT DO NOTHING",
         params![
             repository,
             key,
@@ -395,3 +410,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
         created_at: time(row.get(10)?),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ CREATE TABLE log_batches (
     created_at         INTEGER NOT NULL,
     PRIMARY KEY (repository, key)
 ) STRICT;
-CREATE INDEX log_batches_by_chain ON log_batches(target, repository, stream, lineage, last_transaction DESC);
+CREATE INDEX log_batches_by_chain ON log_batches(target, repository, stream, lineage, last_transaction);
 CREATE INDEX log_batches_by_time ON log_batches(target, created_at DESC);
 CREATE INDEX log_batches_anew ON log_batches(target, repository, stream, lineage) WHERE anew;
 CREATE INDEX log_batches_unsound ON log_batches(target, repository) WHERE state IN ('CORRUPTED','MISSING');
@@ -176,6 +176,8 @@ CREATE TABLE log_ends (
     covered_until    INTEGER NOT NULL,
     PRIMARY KEY (target, repository)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX events_by_name ON events(name, target);
 
 ALTER TABLE restores ADD COLUMN stream TEXT;
 ALTER TABLE restores ADD COLUMN lineage INTEGER;

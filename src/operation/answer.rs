@@ -1,5 +1,9 @@
 //! What comes back from a request: plain data, one documented JSON schema, fields only ever added.
 
+mod log;
+
+pub use log::{AdoptReport, AdoptedIn, ArchiveReport, ArchivedIn, ChainStatus, Reached, TargetLog};
+
 use crate::artifact::manifest::Manifest;
 use crate::base::ids::{BackupId, JobId, TargetName};
 use crate::base::task::{Progress, Severity};
@@ -106,88 +110,6 @@ pub struct BackupReport {
     pub steps: Vec<String>,
 }
 
-/// Result of archiving a log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ArchiveReport {
-    /// The target.
-    pub target: TargetName,
-    /// Nothing was written.
-    pub dry_run: bool,
-    /// What was archived, by repository.
-    pub repositories: Vec<ArchivedIn>,
-    /// Full backups that were taken because the log needed a base.
-    pub bases: Vec<BackupId>,
-    /// Pieces of the log that are lost.
-    pub gaps: Vec<String>,
-    /// What a dry run would do.
-    pub steps: Vec<String>,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// What was weaker than it should have been.
-    pub warnings: Vec<String>,
-}
-
-impl ArchiveReport {
-    /// A report of nothing yet.
-    pub fn blank(target: &TargetName, dry_run: bool) -> ArchiveReport {
-        ArchiveReport {
-            target: target.clone(),
-            dry_run,
-            repositories: Vec::new(),
-            bases: Vec::new(),
-            gaps: Vec::new(),
-            steps: Vec::new(),
-            duration_ms: 0,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-/// What was archived in a repository.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ArchivedIn {
-    /// The repository.
-    pub repository: String,
-    /// Which of the log's histories.
-    pub lineage: u32,
-    /// Batches that were written.
-    pub batches: u64,
-    /// Transactions in them.
-    pub transactions: u64,
-    /// Where the archive ended before.
-    pub from_transaction: u64,
-    /// Where it ends.
-    pub to_transaction: u64,
-    /// When that transaction was committed, where that is known.
-    pub to_time: Option<Timestamp>,
-    /// Everything committed up to here is archived; `None` = it was not archived to the end.
-    pub covered_until: Option<Timestamp>,
-    /// Bytes of log.
-    pub plain_bytes: u64,
-    /// Bytes stored.
-    pub stored_bytes: u64,
-}
-
-/// Result of an adoption.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdoptReport {
-    /// The target.
-    pub target: TargetName,
-    /// The repositories in which this host writes from now on.
-    pub repositories: Vec<AdoptedIn>,
-}
-
-/// A repository that was adopted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdoptedIn {
-    /// The repository.
-    pub repository: String,
-    /// Who wrote before, if anybody did.
-    pub before: Option<String>,
-    /// The epoch that begins.
-    pub epoch: u64,
-}
-
 /// Result of a restore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -222,19 +144,6 @@ pub struct RestoreReport {
     pub duration_ms: u64,
     /// The steps, in order; what a dry run prints.
     pub steps: Vec<String>,
-}
-
-/// A point of a database's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reached {
-    /// Whose log.
-    pub stream: String,
-    /// Which of its histories.
-    pub lineage: u32,
-    /// The last transaction; `None` = not known beforehand.
-    pub transaction: Option<u64>,
-    /// When it was committed.
-    pub time: Option<Timestamp>,
 }
 
 /// Result of a verification.
@@ -283,6 +192,9 @@ pub struct DeleteReport {
     pub objects: u64,
     /// Stored bytes.
     pub bytes: u64,
+    /// Batches of the log among them, which no other base can use.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// Result of a cleanup.
@@ -296,6 +208,9 @@ pub struct CleanupReport {
     pub kept: u64,
     /// Stored bytes of what went.
     pub bytes: u64,
+    /// Batches of the log that went with it.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// Result of a rescan.
@@ -309,6 +224,9 @@ pub struct RescanReport {
     pub missing: u64,
     /// Manifests that could not be used.
     pub problems: Vec<Problem>,
+    /// Batches of logs found, over all repositories.
+    #[serde(default)]
+    pub batches: u64,
 }
 
 /// How a target stands.
@@ -336,6 +254,9 @@ pub struct TargetStatus {
     pub job: Option<JobId>,
     /// The last job that failed since the last success, and why.
     pub last_failure: Option<JobRecord>,
+    /// How far the archived log reaches; `None` = there is none.
+    #[serde(default)]
+    pub log: Option<ChainStatus>,
     /// Next run; `None` = no timer on record.
     pub next_run: Option<Timestamp>,
 }
@@ -404,6 +325,9 @@ pub struct BackupList {
     pub stored_bytes: u64,
     /// Those that expire within two days.
     pub expiring_soon: Vec<BackupId>,
+    /// How far the archived logs reach.
+    #[serde(default)]
+    pub logs: Vec<TargetLog>,
 }
 
 /// Everything about one backup.
@@ -520,6 +444,9 @@ pub struct RestoreRecord {
     pub duration_ms: u64,
     /// Whether all checks passed; `None` = none were made, or it is not on record.
     pub healthy: Option<bool>,
+    /// Where in the log it arrived.
+    #[serde(default)]
+    pub reached: Option<Reached>,
 }
 
 /// A finding of the doctor and the target it is about.

@@ -116,6 +116,14 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
         }
     }
     for status in status::run(context, Some(&target.name))? {
+        if let Some(log) = status.log.filter(|log| log.unsound > 0) {
+            add(Finding {
+                code: "damaged-log".to_owned(),
+                severity: Severity::Error,
+                text: format!("{} batches of the log in {} are damaged or missing", log.unsound, log.repository),
+                fix: format!("neo4j-backupctl backup {}", target.name),
+            });
+        }
         let text = match status.age_seconds {
             None => "there is no usable backup".to_owned(),
             Some(age) if age > STALE_AFTER_S => format!("the newest usable backup is {} hours old", age / 3600),

@@ -5,15 +5,28 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::DeleteReport;
 use crate::operation::context::{Context, Lane};
-use crate::operation::{records, select};
+use crate::operation::{log_retention, records, select};
+use std::collections::BTreeSet;
 
-/// Deletes a backup. It is refused while someone reads the target's backups.
+/// Deletes a backup, and the batches of the log that only it could use. It is refused while someone reads the target's
+/// backups.
 pub fn run(context: &Context, backup: &str, dry_run: bool, task: &Task) -> Result<DeleteReport> {
     let id = select::backup(context, backup)?;
+    delete(context, id, &BTreeSet::new(), dry_run, task)
+}
+
+/// [`run`]; `gone` are backups that a dry run counts as deleted already.
+pub(crate) fn delete(
+    context: &Context,
+    id: BackupId,
+    gone: &BTreeSet<BackupId>,
+    dry_run: bool,
+    task: &Task,
+) -> Result<DeleteReport> {
     let target = context.target(&id.target)?;
     let _lane = context.lane(&target.name, Lane::Base)?;
     let _alone = context.reading(&target.name, true)?;
-    let mut report = DeleteReport { backup: id.clone(), dry_run, objects: 0, bytes: 0 };
+    let mut report = DeleteReport { backup: id.clone(), dry_run, objects: 0, bytes: 0, batches: 0 };
     let mut found = false;
     for name in &target.repositories {
         let repository = match context.repository(target, name) {
@@ -31,12 +44,17 @@ pub fn run(context: &Context, backup: &str, dry_run: bool, task: &Task) -> Resul
         if dry_run {
             report.objects += manifest.objects.len() as u64 + 1;
             report.bytes += manifest.stored_bytes();
-            continue;
+        } else {
+            let (objects, bytes) = repository.delete_backup(&manifest, task)?;
+            report.objects += objects;
+            report.bytes += bytes;
+            records::forget_in(context, &id, name)?;
         }
-        let (objects, bytes) = repository.delete_backup(&manifest, task)?;
-        report.objects += objects;
-        report.bytes += bytes;
-        records::forget_in(context, &id, name)?;
+        // After the base: were this interrupted, batches would be left that nothing needs, and not the other way round.
+        let went = log_retention::expire(context, target, &repository, &manifest, gone, dry_run, task)?;
+        report.objects += went.objects;
+        report.bytes += went.bytes;
+        report.batches += went.batches;
     }
     if !found && !records::forget_missing(context, &id, dry_run)? {
         return Err(Error::new(Code::BackupNotFound, format!("{id} is in no repository and not on record")));

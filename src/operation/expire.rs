@@ -89,7 +89,7 @@ fn expiry_days(created: Timestamp, policy: RetentionPolicy) -> i64 {
 
 /// Deletes what may go, target by target. In a dry run only says what that is.
 pub fn cleanup(context: &Context, dry_run: bool, task: &Task) -> Result<CleanupReport> {
-    let mut report = CleanupReport { dry_run, deleted: Vec::new(), kept: 0, bytes: 0 };
+    let mut report = CleanupReport { dry_run, deleted: Vec::new(), kept: 0, bytes: 0, batches: 0 };
     for (name, target) in &context.targets {
         let rows = records::rows(context, Some(name))?;
         let gone = expired(&rows, target.retention, context.clock.now());
@@ -97,8 +97,10 @@ pub fn cleanup(context: &Context, dry_run: bool, task: &Task) -> Result<CleanupR
         // Oldest first: whatever interrupts this, what is left is the newest.
         for id in gone.iter().rev() {
             task.check()?;
-            let deleted = delete::run(context, &id.to_string(), dry_run, task)?;
+            let before: BTreeSet<BackupId> = report.deleted.iter().cloned().collect();
+            let deleted = delete::delete(context, id.clone(), &before, dry_run, task)?;
             report.bytes += deleted.bytes;
+            report.batches += deleted.batches;
             report.deleted.push(id.clone());
         }
     }

@@ -3,9 +3,9 @@
 use crate::artifact::manifest::Manifest;
 use crate::base::ids::TargetName;
 use crate::base::{Code, Error, Result};
-use crate::operation::answer::{BackupDetail, BackupList, BackupRow};
+use crate::operation::answer::{BackupDetail, BackupList, BackupRow, TargetLog};
 use crate::operation::context::Context;
-use crate::operation::{expire, records, select};
+use crate::operation::{expire, log_records, records, select};
 use jiff::SignedDuration;
 
 /// Backups that expire within this time are named in the totals.
@@ -20,7 +20,13 @@ pub fn list(context: &Context, target: Option<&TargetName>) -> Result<BackupList
     expire::fill_expiry(context, &mut backups);
     let soon = context.clock.now().saturating_add(EXPIRING_SOON).unwrap_or(jiff::Timestamp::MAX);
     let expires_soon = |row: &&BackupRow| row.expires_at.is_some_and(|at| at <= soon);
+    let mut logs = Vec::new();
+    for (name, target) in context.targets.iter().filter(|(name, _)| target.is_none_or(|only| only == *name)) {
+        let chain = log_records::standing(context, target)?;
+        logs.extend(chain.map(|chain| TargetLog { target: name.clone(), chain }));
+    }
     Ok(BackupList {
+        logs,
         plain_bytes: backups.iter().map(|row| row.plain_bytes).sum(),
         stored_bytes: backups.iter().map(|row| row.stored_bytes).sum(),
         expiring_soon: backups.iter().filter(expires_soon).map(|row| row.id.clone()).collect(),

@@ -1,12 +1,13 @@
 //! Between the verbs and the ledger: the log's archive.
 
 use crate::artifact::log_batch::SignedLogBatch;
+use crate::artifact::object_key::ObjectKey;
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Severity;
 use crate::ledger::backups::CopyState;
 use crate::ledger::log::{BatchRecord, ChainName, LogEnd};
-use crate::operation::answer::BackupState;
+use crate::operation::answer::{BackupState, ChainStatus};
 use crate::operation::context::{Context, Target};
 use crate::operation::records::{self, Happening};
 use crate::telemetry::record::{Occasion, Record};
@@ -64,6 +65,52 @@ pub(crate) fn replace_repository(
         covered(context, target, chain, batch.last_transaction, batch.created_at)?;
     }
     Ok(replaced)
+}
+
+/// Keys of the manifests of a target's batches that are on record in a repository.
+pub(crate) fn recorded_in(context: &Context, target: &Target, repository: &str) -> Result<Vec<ObjectKey>> {
+    context.ledger.batch_keys(&target.name, repository)?.into_iter().map(ObjectKey::new).collect()
+}
+
+/// A batch was deleted.
+pub(crate) fn forget(context: &Context, repository: &str, key: &str) -> Result<()> {
+    context.ledger.forget_batch(repository, key)
+}
+
+/// How far a target's log can be replayed, in the repository whose archive reaches farthest.
+pub(crate) fn standing(context: &Context, target: &Target) -> Result<Option<ChainStatus>> {
+    let ledger = &context.ledger;
+    let Some(end) = ledger.log_ends(&target.name)?.into_iter().max_by_key(|end| end.covered_until) else {
+        return Ok(None);
+    };
+    let bases = ledger.log_bases(&target.name, &end.chain)?;
+    let mut gaps: Vec<u64> =
+        ledger.log_gaps(&target.name, &end.chain)?.into_iter().map(|mark| mark.transaction).collect();
+    let last = ledger.last_batch(&target.name, &end.chain.repository, &end.chain.stream)?;
+    let last = last.filter(|batch| batch.lineage == end.chain.lineage);
+    if last.as_ref().is_some_and(|batch| batch.last_transaction < end.transaction) {
+        // The log goes on from a base, and no batch has been written since.
+        gaps.push(end.transaction);
+    }
+    let whole_from = gaps.last().copied().unwrap_or(0);
+    let Some(from) = bases.iter().find(|base| base.mark.transaction >= whole_from) else { return Ok(None) };
+    let sums = ledger.log_sums(&target.name)?.remove(&end.chain).unwrap_or_default();
+    let now = context.clock.now();
+    Ok(Some(ChainStatus {
+        unsound: ledger.unsound_batches(&target.name, &end.chain.repository)?,
+        from: from.mark.committed_at.unwrap_or(from.created_at),
+        from_transaction: from.mark.transaction,
+        to: last.as_ref().map(|batch| batch.last_committed_at).or(from.mark.committed_at),
+        to_transaction: end.transaction,
+        covered_until: end.covered_until,
+        lag_seconds: now.duration_since(end.covered_until).as_secs(),
+        batches: sums.batches,
+        transactions: sums.transactions,
+        stored_bytes: sums.stored_bytes,
+        gaps,
+        repository: end.chain.repository,
+        lineage: end.chain.lineage,
+    }))
 }
 
 /// Records what verification found of a batch.

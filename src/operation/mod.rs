@@ -14,6 +14,7 @@ pub mod keys;
 pub mod list;
 pub(crate) mod log_object;
 pub(crate) mod log_records;
+pub(crate) mod log_retention;
 pub mod preflight;
 pub mod records;
 pub mod recover;

@@ -9,7 +9,7 @@ use crate::ledger::backups::{BackupRecord, CopyState};
 use crate::ledger::jobs::JobEntry;
 use crate::ledger::journal::{EventEntry, ReachedEntry, RestoreEntry};
 use crate::operation::answer::{
-    BackupRow, BackupState, EventRecord, JobRecord, JobState, RestoreRecord, RestoreReport,
+    BackupRow, BackupState, EventRecord, JobRecord, JobState, Reached, RestoreRecord, RestoreReport,
 };
 use crate::operation::context::{Context, Target};
 use crate::operation::set_aside::{self, SetAside};
@@ -301,6 +301,12 @@ pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {
         set_aside: entry.set_aside.into_iter().filter(|path| path.exists()).collect(),
         duration_ms: entry.duration_ms,
         healthy: entry.healthy,
+        reached: entry.reached.map(|reached| Reached {
+            stream: reached.stream,
+            lineage: reached.lineage,
+            transaction: Some(reached.transaction),
+            time: None,
+        }),
     };
     let mut restores: Vec<RestoreRecord> = context.ledger.restores()?.into_iter().map(record).collect();
     for found in set_aside::find(context) {
@@ -323,6 +329,7 @@ fn unrecorded(found: SetAside) -> RestoreRecord {
         set_aside: found.paths,
         duration_ms: 0,
         healthy: None,
+        reached: None,
     }
 }
 
@@ -378,8 +385,13 @@ pub(crate) fn running_job(context: &Context, target: &TargetName) -> Result<Opti
 
 /// The last backup job, if it did not succeed.
 pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Option<JobRecord>> {
-    let last = context.ledger.last_job("backup", target)?.map(job_record);
-    Ok(last.filter(|job| job.state != JobState::Succeeded))
+    // A full backup that succeeded says nothing of the log, and the other way round: the later failure is told.
+    let mut failures = Vec::new();
+    for verb in ["backup", "archive"] {
+        let last = context.ledger.last_job(verb, target)?.map(job_record);
+        failures.extend(last.filter(|job| job.state != JobState::Succeeded));
+    }
+    Ok(failures.into_iter().max_by_key(|job| job.id.0))
 }
 
 /// Marks every job that has not ended as interrupted; returns them. Only for whoever holds the state directory alone:

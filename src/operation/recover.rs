@@ -8,7 +8,7 @@ use crate::base::atomic_file;
 use crate::base::process::LocalLauncher;
 use crate::base::task::Task;
 use crate::operation::context::{Context, Lane};
-use crate::operation::{records, rescan, restore, unfinished};
+use crate::operation::{archive, records, rescan, restore, unfinished};
 
 /// Recovers; returns a line for everything that was found. Called by whoever holds the state directory alone.
 pub fn run(context: &Context, leftovers: &LocalLauncher, task: &Task) -> Result<Vec<String>> {
@@ -84,8 +84,15 @@ fn clear_scratch(context: &Context) -> Vec<String> {
 fn settle_backups(context: &Context, task: &Task) -> Vec<String> {
     let mut lines = Vec::new();
     for target in context.targets.values() {
-        let Ok(lane) = context.lane(&target.name, Lane::Base) else { continue };
-        match unfinished::settle(context, target, &lane, task) {
+        let of_log = match context.lane(&target.name, Lane::Log) {
+            Ok(lane) => archive::leftover::settle(context, target, &lane, task),
+            Err(_) => 0,
+        };
+        let of_backups = match context.lane(&target.name, Lane::Base) {
+            Ok(lane) => unfinished::settle(context, target, &lane, task),
+            Err(_) => 0,
+        };
+        match of_log + of_backups {
             0 => {}
             count => lines.push(format!("removed {count} unfinished objects from the repositories of {}", target.name)),
         }

@@ -1,19 +1,23 @@
 //! `rescan`: rebuilds the ledger's list of backups from the repositories, which are the truth.
 
+use crate::artifact::log_batch::SignedLogBatch;
 use crate::artifact::manifest::SignedManifest;
+use crate::artifact::object_key::MANIFEST_SUFFIX;
 use crate::base::task::Task;
 use crate::base::{Code, Result};
 use crate::operation::answer::{Problem, RescanReport};
-use crate::operation::context::Context;
+use crate::operation::context::{Context, Target};
+use crate::operation::log_records;
 use crate::operation::records;
+use crate::repository::catalog::Repository;
 use std::collections::BTreeMap;
 
 /// Reads every manifest of every configured repository. A repository that cannot be read changes nothing of what the
 /// ledger knows of it.
 pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
-    let mut report = RescanReport { found: 0, added: 0, missing: 0, problems: Vec::new() };
+    let mut report = RescanReport { found: 0, added: 0, missing: 0, problems: Vec::new(), batches: 0 };
     let (mut first_error, mut any_readable) = (None, false);
-    let mut by_repository: BTreeMap<&str, Vec<&crate::operation::context::Target>> = BTreeMap::new();
+    let mut by_repository: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
     for target in context.targets.values() {
         for name in &target.repositories {
             by_repository.entry(name).or_default().push(target);
@@ -24,6 +28,7 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
         let mut found: Vec<SignedManifest> = Vec::new();
         let mut readable = true;
         let mut unused = BTreeMap::new();
+        let mut logs = Vec::new();
         for target in targets {
             let repository = match context.repository(target, name) {
                 Ok(repository) => repository,
@@ -43,6 +48,7 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
                     continue;
                 }
             };
+            logs.push((target, read_log(context, target, &repository, &mut report.problems, task)?));
             for info in repository.manifest_keys(None)? {
                 task.check()?;
                 match repository.manifest(&info.key) {
@@ -66,6 +72,12 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
             report.found += found.len() as u64;
             report.added += added;
             report.missing += missing;
+            for (target, batches) in logs {
+                let (added, missing) = log_records::replace_repository(context, name, &target.name, &batches)?;
+                report.batches += batches.len() as u64;
+                report.added += added;
+                report.missing += missing;
+            }
         }
     }
     match first_error {
@@ -73,6 +85,26 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
         Some(error) if !any_readable => Err(error),
         _ => Ok(report),
     }
+}
+
+/// Every batch of a target's log whose manifest can be used; the others become problems.
+fn read_log(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    problems: &mut Vec<Problem>,
+    task: &Task,
+) -> Result<Vec<SignedLogBatch>> {
+    let mut found = Vec::new();
+    let objects = repository.batch_objects(&context.environment, &target.name)?;
+    for key in objects.into_keys().filter(|key| key.as_str().ends_with(MANIFEST_SUFFIX)) {
+        task.check()?;
+        match repository.batch(&key) {
+            Ok(signed) => found.push(signed),
+            Err(error) => problems.push(problem(key.as_str(), &error)),
+        }
+    }
+    Ok(found)
 }
 
 fn problem(object: &str, error: &crate::base::Error) -> Problem {

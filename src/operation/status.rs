@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::base::ids::TargetName;
 use crate::operation::answer::TargetStatus;
 use crate::operation::context::{Context, Target};
-use crate::operation::records;
+use crate::operation::{log_records, records};
 
 /// Bytes a second that a restore is expected to write where none was made yet. Pessimistic on purpose.
 const ASSUMED_RESTORE_RATE: u64 = 50_000_000;
@@ -28,11 +28,15 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         let rate = measured.unwrap_or(ASSUMED_RESTORE_RATE).max(1);
         ASSUMED_RESTORE_FIXED_S + newest.plain_bytes / rate
     });
+    let log = log_records::standing(context, target)?;
+    // A base is as good a point to restore to as the log's end; the later of the two counts.
+    let covered = log.as_ref().map(|log| log.covered_until);
+    let restorable_to = newest.as_ref().map(|newest| newest.created_at).max(covered);
     Ok(TargetStatus {
         target: target.name.clone(),
         engine: target.driver.engine().as_str().to_owned(),
-        restorable_to: newest.as_ref().map(|newest| newest.created_at),
-        age_seconds: newest.as_ref().map(|newest| now.duration_since(newest.created_at).as_secs()),
+        restorable_to,
+        age_seconds: restorable_to.map(|time| now.duration_since(time).as_secs()),
         newest: newest.map(|newest| newest.id),
         rto_seconds: rto,
         last_proven: records::last_proven(context, &target.name)?,
@@ -41,5 +45,6 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         job: records::running_job(context, &target.name)?,
         last_failure: records::last_failure(context, &target.name)?,
         next_run: None,
+        log,
     })
 }

@@ -1,6 +1,8 @@
 //! `verify`: is what the repository holds still what was signed? Every byte is read, authenticated, decrypted and
 //! decompressed, unless only sizes and signatures are asked for.
 
+mod log;
+
 use crate::artifact::manifest::Manifest;
 use crate::artifact::object_key::{self, ObjectKey};
 use crate::base::ids::{BackupId, TargetName};
@@ -83,6 +85,7 @@ fn verify_repository(
             pending.insert(object_key::backup_manifest(&context.environment, &id)?);
         }
         report.backups.extend(orphans(repository, &stored, &pending));
+        report.backups.extend(log::verify(context, target, repository, report.quick, task)?);
     }
     for key in pending {
         task.check()?;

@@ -5,7 +5,9 @@
 //! - `history`: pruned, forked, restored, adopted
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 
+mod history;
 mod restore;
+mod trouble;
 
 use crate::site::{Site, restore_request};
 use jiff::Timestamp;

@@ -304,8 +304,8 @@ fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
         &["wal", "push", "metrics", "pg_wal/000000010000000000000001"],
         &["recover", "--from", "s3://x"],
         &["key", "rotate"],
-        &["backup", "graph", "--type", "incremental"],
-        &["restore", "graph", "--to-time", "-21min", "--into", "/x"],
+        &["pause", "graph"],
+        &["restore", "graph", "--to-lsn", "0/16B3748", "--into", "/x"],
         &["restore", "--group", "all", "--to-time", "now"],
         &["restore", "graph", "--serve"],
     ];
@@ -323,6 +323,9 @@ fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
         &["restore", "graph"],
         &["backup", "../etc"],
         &["follow", "x"],
+        &["backup", "graph", "--type", "incremental", "--note", "x"],
+        &["restore", "graph", "--to-time", "soon", "--into", "/x"],
+        &["restore", "graph", "--to-tx", "7", "--before-tx", "9", "--into", "/x"],
         &["--nonsense"],
     ] {
         assert_eq!(status(&alone(usage)), 2, "{usage:?}");

@@ -2,6 +2,7 @@
 //! afterwards a complete, verified backup or none; old or new data; no debris after the next run; the server up.
 
 use crate::site::{Site, content};
+use neo4j_backup_agent::driver::sim::log;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -26,10 +27,16 @@ fn run_killed(site: &Site, arguments: &[&str], step: &str, number: u32) -> Outpu
 }
 
 /// Walks a kill through every call of a run; `check` looks at what is left after each. Returns how many kills there were.
-fn walk(site: &Site, arguments: &[&str], mut check: impl FnMut(&str)) -> u32 {
+fn walk(site: &Site, arguments: &[&str], check: impl FnMut(&str)) -> u32 {
+    walk_after(site, arguments, || (), check)
+}
+
+/// [`walk`], with something done before each run.
+fn walk_after(site: &Site, arguments: &[&str], mut prepare: impl FnMut(), mut check: impl FnMut(&str)) -> u32 {
     let mut kills = 0;
     for step in STEPS {
         for number in 1..WALK_MAX {
+            prepare();
             let output = run_killed(site, arguments, step, number);
             if output.status.success() {
                 break;
@@ -88,6 +95,40 @@ fn a_backup_killed_anywhere_counts_or_leaves_nothing() {
     site.run(&["rescan"]);
     let report = site.verify().expect("everything is sound in the end");
     println!("{report:?}");
+}
+
+// req: A14 X2
+#[test]
+fn an_archive_killed_anywhere_leaves_a_whole_chain() {
+    let site = Site::logged();
+    let database = site.path("database");
+    let commit = || {
+        let number = log::last_transaction(&database).expect("last") + 1;
+        let at = jiff::Timestamp::from_second(1_790_000_000 + number as i64).expect("time");
+        log::commit(&database, (number % 5) as u8, &format!("value {number}"), at).expect("commit");
+    };
+    commit();
+    let archive = ["backup", "sim", "--type", "incremental"];
+    assert!(site.run(&archive).status.success());
+    let kills = walk_after(&site, &archive, commit, |when| {
+        let next = site.run(&["list"]);
+        assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+        assert_eq!(debris(&site), Vec::<PathBuf>::new(), "{when}");
+        let checked = site.verify();
+        assert!(checked.is_ok(), "{when}: {checked:?}");
+    });
+    println!("{kills} kills");
+    assert!(kills >= 10, "{kills}");
+    commit();
+    assert!(site.run(&archive).status.success());
+    let out = site.path("out");
+    let place = out.display().to_string();
+    let restored = site.run(&["restore", "sim", "--into", &place]);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let state = |data: PathBuf| log::state(&data).expect("state");
+    assert_eq!(state(out.join("data")), state(database.join("data")), "every transaction is there");
+    site.run(&["rescan"]);
+    site.verify().expect("everything is sound in the end");
 }
 
 #[test]

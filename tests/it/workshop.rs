@@ -155,6 +155,7 @@ fn status(name: &str) -> TargetStatus {
         job: None,
         last_failure: None,
         next_run: None,
+        log: None,
     }
 }
 
@@ -195,8 +196,11 @@ impl Workshop for FakeWorkshop {
                 dry_run: *dry_run,
                 objects: 2,
                 bytes: 1000,
+                batches: 0,
             }),
-            Request::Rescan => Answer::Rescan(RescanReport { found: 1, added: 0, missing: 0, problems: Vec::new() }),
+            Request::Rescan => {
+                Answer::Rescan(RescanReport { found: 1, added: 0, missing: 0, problems: Vec::new(), batches: 0 })
+            }
             Request::Status { target: only } => {
                 Answer::Status { targets: vec![status(only.as_ref().map_or("graph", |only| only.as_str()))] }
             }
@@ -205,6 +209,7 @@ impl Workshop for FakeWorkshop {
                 plain_bytes: 0,
                 stored_bytes: 0,
                 expiring_soon: Vec::new(),
+                logs: Vec::new(),
             }),
             // Above 10 000 the limit stands for an error's number: every registered error can be had.
             Request::History { limit } => {

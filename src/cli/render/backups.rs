@@ -1,7 +1,7 @@
 //! `list` and `show`.
 
 use super::super::output::{Output, lines};
-use super::moment;
+use super::{log, moment};
 use crate::base::bytes::human;
 use crate::operation::answer::{BackupDetail, BackupList, BackupRow, BackupState};
 use comfy_table::{Cell, Color};
@@ -27,6 +27,9 @@ pub(super) fn list(list: &BackupList, output: &Output) -> String {
             let when = list.backups.iter().find(|row| row.id == *id).and_then(|row| row.expires_at);
             let when = when.map_or("within two days".to_owned(), |time| moment::ago(time, output));
             text.push_str(&format!("\nexpires soon: {id} ({when})"));
+        }
+        for log in &list.logs {
+            text.push_str(&format!("\nlog of {}: {}", log.target, log::chain(&log.chain, output)));
         }
     }
     text
@@ -131,6 +134,7 @@ mod tests {
             plain_bytes: 60 << 20,
             stored_bytes: 10 << 20,
             expiring_soon: vec![id],
+            logs: Vec::new(),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::super::output::Output;
 use super::moment;
+use crate::base::bytes::human;
 use crate::driver::log::RecoveryTarget;
-use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, Reached};
+use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, ChainStatus, Reached};
 use std::fmt::Write as _;
 
 pub(super) fn archive(report: &ArchiveReport, output: &Output) -> String {
@@ -38,7 +39,7 @@ fn archived(target: &str, done: &ArchivedIn, output: &Output) -> String {
     format!(
         "{target} in {repository}: {} in {}, {}; the archive ends with transaction {end}{at}",
         moment::number_of(done.transactions, "transaction"),
-        moment::number_of(done.batches, "batch").replace("batchs", "batches"),
+        batches(done.batches),
         moment::sizes(done.plain_bytes, done.stored_bytes),
     )
 }
@@ -52,6 +53,42 @@ pub(super) fn adopt(report: &AdoptReport) -> String {
             writeln!(text, "this host writes the backups of {} in {repository}, epoch {epoch}{before}", report.target);
     }
     text
+}
+
+/// `1 batch`, `2 batches`.
+pub(super) fn batches(count: u64) -> String {
+    format!("{} batch{}", moment::grouped(count), if count == 1 { "" } else { "es" })
+}
+
+/// How far a log reaches: `restorable from … to … (2 000 transactions in 13 batches, 1.0 MiB), lineage 1, lag 4 s`.
+pub(super) fn chain(chain: &ChainStatus, output: &Output) -> String {
+    let to = chain.to.map_or(String::new(), |time| format!(", the last of {}", moment::at(time, output)));
+    format!(
+        "every moment from {} to {} ({} in {}, {}{to}), lineage {}, {} behind",
+        moment::at(chain.from, output),
+        moment::at(chain.covered_until, output),
+        moment::number_of(chain.transactions, "transaction"),
+        batches(chain.batches),
+        human(chain.stored_bytes),
+        chain.lineage,
+        moment::span(chain.lag_seconds.max(0).unsigned_abs())
+    )
+}
+
+/// What is wrong with it.
+pub(super) fn warnings(chain: &ChainStatus) -> Vec<String> {
+    let lost = |transaction: &u64| {
+        format!("a piece of the log before transaction {transaction} is lost: moments in it cannot be restored")
+    };
+    let mut warnings: Vec<String> = chain.gaps.iter().map(lost).collect();
+    if chain.unsound > 0 {
+        let count = batches(chain.unsound);
+        warnings.push(format!(
+            "{count} of the log in {} are damaged or missing; `verify --all` names them",
+            chain.repository
+        ));
+    }
+    warnings
 }
 
 /// What was asked for, as a restore's report says it.

@@ -66,8 +66,7 @@ pub(super) fn restore(report: &RestoreReport, output: &Output) -> String {
         line("until", log::until(until, output));
     }
     if let Some(reached) = &report.reached {
-        let batches = moment::number_of(report.batches, "batch").replace("batchs", "batches");
-        line("reached", format!("{} ({batches} of the log)", log::reached(reached, output)));
+        line("reached", format!("{} ({} of the log)", log::reached(reached, output), log::batches(report.batches)));
     }
     line("size", human(report.plain_bytes));
     line("duration", moment::duration(report.duration_ms));
@@ -107,17 +106,29 @@ pub(super) fn verify(report: &VerifyReport, output: &Output) -> String {
 
 pub(super) fn delete(report: &DeleteReport) -> String {
     let (objects, bytes) = (moment::number_of(report.objects, "object"), human(report.bytes));
+    let batches = with_batches(report.batches);
     if report.dry_run {
-        return format!("dry run, nothing was deleted: {} has {objects}, {bytes}", report.backup);
+        return format!("dry run, nothing was deleted: {} has {objects}, {bytes}{batches}", report.backup);
     }
-    format!("{} is deleted: {objects}, {bytes}", report.backup)
+    format!("{} is deleted: {objects}, {bytes}{batches}", report.backup)
+}
+
+/// The part of a sentence that says that batches of the log go too.
+fn with_batches(batches: u64) -> String {
+    match batches {
+        0 => String::new(),
+        count => format!(", with {} of the log that nothing else needs", log::batches(count)),
+    }
 }
 
 pub(super) fn cleanup(report: &CleanupReport) -> String {
     let (count, bytes) = (moment::number_of(report.deleted.len() as u64, "backup"), human(report.bytes));
+    let batches = with_batches(report.batches);
     let mut text = match report.dry_run {
-        true => format!("dry run, nothing was deleted: {count}, {bytes} would go, {} would stay\n", report.kept),
-        false => format!("{count}, {bytes} deleted, {} kept\n", report.kept),
+        true => {
+            format!("dry run, nothing was deleted: {count}, {bytes} would go{batches}, {} would stay\n", report.kept)
+        }
+        false => format!("{count}, {bytes} deleted{batches}, {} kept\n", report.kept),
     };
     for id in &report.deleted {
         let _ = writeln!(text, "  {id}");
@@ -126,7 +137,10 @@ pub(super) fn cleanup(report: &CleanupReport) -> String {
 }
 
 pub(super) fn rescan(report: &RescanReport) -> String {
-    let found = moment::number_of(report.found, "backup");
+    let mut found = moment::number_of(report.found, "backup");
+    if report.batches > 0 {
+        found = format!("{found} and {} of logs", log::batches(report.batches));
+    }
     let mut text = format!("{found} found, {} new in the ledger, {} missing\n", report.added, report.missing);
     for problem in &report.problems {
         let _ = writeln!(text, "  {}: {}: {}", problem.code, problem.object, problem.text);

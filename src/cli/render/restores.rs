@@ -52,6 +52,7 @@ mod tests {
             set_aside: vec!["/.neo4j-backup-graph-20261120T020000Z/set-aside/data".into()],
             duration_ms: 0,
             healthy: None,
+            reached: None,
         };
         let text = restores(&[found], &output());
         assert_eq!(text.matches(UNKNOWN).count(), 3, "{text}");

@@ -1,7 +1,7 @@
 //! `status`: for each target one line that is the answer, then what stands behind it.
 
 use super::super::output::Output;
-use super::moment;
+use super::{log, moment};
 use crate::base::bytes::human;
 use crate::operation::answer::TargetStatus;
 
@@ -21,12 +21,18 @@ fn block(target: &TargetStatus, output: &Output) -> String {
             let stored = human(target.stored_bytes);
             more(format!("{}, {stored} in all; newest {newest}", moment::number_of(target.backups, "backup")));
         }
+        if let Some(chain) = &target.log {
+            more(format!("log: {}", log::chain(chain, output)));
+        }
         if let Some(job) = target.job {
             more(format!("job {job} runs; `neo4j-backupctl follow {job}`"));
         }
         if let Some(next) = target.next_run {
             more(format!("next run {} ({})", moment::at(next, output), moment::ago(next, output)));
         }
+    }
+    for warning in target.log.iter().flat_map(log::warnings) {
+        more(warning);
     }
     if let Some(failure) = &target.last_failure {
         let when = failure.ended_at.unwrap_or(failure.started_at);
@@ -80,6 +86,7 @@ mod tests {
             job: None,
             last_failure: None,
             next_run: None,
+            log: None,
         };
         let text = status(std::slice::from_ref(&target), &output);
         assert_eq!(text, "graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago");

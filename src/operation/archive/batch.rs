@@ -133,7 +133,8 @@ fn write(
     let batch = compose(context, target, source, group.lineage, (start, end), segments, object, taken_at)?;
     commit(context, group, &batch, task)?;
     require_survivor(&group.branches)?;
-    if group.branches.iter().all(Branch::is_alive) { leftover::complete(context, target) } else { Ok(()) }
+    // Where a repository failed, the record stays until what it has of the batch is settled.
+    if group.branches.iter().all(Branch::is_alive) { leftover::complete(context, target, &manifest) } else { Ok(()) }
 }
 
 /// `log`, or a name that no object without a manifest has taken: what such an object is, a person decides.

@@ -1,7 +1,7 @@
 //! Compares what a database's log holds with where its archive ends in each repository.
 
 use super::chain_end::{self, ChainEnd, ResumePoint};
-use super::lineage::{self, Chain, Found};
+use super::lineage::{self, Chain, Event, Found};
 use crate::artifact::log_batch::LogMark;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -15,6 +15,8 @@ use crate::telemetry::record::Occasion;
 /// Where a base stands in a repository's histories of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BasePlace {
+    /// How the chain stands before the base.
+    pub(crate) chain: Chain,
     /// Its lineage.
     pub(crate) lineage: u32,
     /// The last transaction that the archive of this lineage holds.
@@ -24,6 +26,8 @@ pub(crate) struct BasePlace {
 impl BasePlace {
     /// Refuses a base that ends before what is archived of its lineage: history went back, and nothing says why.
     pub(crate) fn admit(&self, mark: &LogMark) -> Result<()> {
+        let taken = self.chain.next(Event::BaseTaken(self.lineage));
+        taken.map_err(|illegal| Error::new(Code::Internal, illegal.to_string()))?;
         if mark.transaction >= self.archived {
             return Ok(());
         }
@@ -105,8 +109,8 @@ pub(crate) fn place_base(
         }
         refuse_fork(context, target, branch, chain, look.difference.as_deref(), task)?;
         branch.place = match chain {
-            Chain::Whole(lineage) | Chain::Torn(lineage) => Some(BasePlace { lineage, archived: look.archived }),
-            Chain::Opened(lineage) => Some(BasePlace { lineage, archived: 0 }),
+            Chain::Whole(lineage) | Chain::Torn(lineage) => Some(BasePlace { chain, lineage, archived: look.archived }),
+            Chain::Opened(lineage) => Some(BasePlace { chain, lineage, archived: 0 }),
             Chain::Absent | Chain::Forked(_) => None,
         };
     }

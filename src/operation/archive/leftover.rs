@@ -9,7 +9,10 @@ use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
 use crate::repository::catalog::Repository;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// How the names of such records end; those of backups do not.
+const SUFFIX: &str = ".log";
 
 /// What is on record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,20 +21,29 @@ struct Unfinished {
     object: ObjectKey,
 }
 
-fn path(context: &Context, target: &Target) -> PathBuf {
-    context.state_directory.join("unfinished").join(format!("{}.log", target.name))
+fn path(context: &Context, target: &Target, manifest: &ObjectKey) -> PathBuf {
+    let digest = crc32c::crc32c(manifest.as_str().as_bytes());
+    context.state_directory.join("unfinished").join(format!("{}.{digest:08x}{SUFFIX}", target.name))
+}
+
+/// Records of a target.
+fn records(context: &Context, target: &Target) -> Vec<PathBuf> {
+    let prefix = format!("{}.", target.name);
+    let entries = std::fs::read_dir(context.state_directory.join("unfinished")).into_iter().flatten().flatten();
+    let ours = |name: &str| name.starts_with(&prefix) && name.ends_with(SUFFIX);
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(ours)).map(|entry| entry.path()).collect()
 }
 
 /// Puts a batch on record before its object is written.
 pub(super) fn begin(context: &Context, target: &Target, manifest: &ObjectKey, object: &ObjectKey) -> Result<()> {
     let record = Unfinished { manifest: manifest.clone(), object: object.clone() };
     let text = serde_json::to_vec(&record).unwrap_or_default();
-    atomic_file::write(&path(context, target), &text, 0o600)
+    atomic_file::write(&path(context, target, manifest), &text, 0o600)
 }
 
 /// Takes it off the record: it is complete wherever it was begun.
-pub(super) fn complete(context: &Context, target: &Target) -> Result<()> {
-    atomic_file::remove(&path(context, target))
+pub(super) fn complete(context: &Context, target: &Target, manifest: &ObjectKey) -> Result<()> {
+    atomic_file::remove(&path(context, target, manifest))
 }
 
 /// Settles what is on record: where the batch's manifest is, it counts and the ledger learns of it; elsewhere its object
@@ -39,11 +51,13 @@ pub(super) fn complete(context: &Context, target: &Target) -> Result<()> {
 ///
 /// `_log_lane` proves that no living run of this host is writing the batch.
 pub(crate) fn settle(context: &Context, target: &Target, _log_lane: &FileLock, task: &Task) -> usize {
-    let path = path(context, target);
-    let Ok(text) = std::fs::read(&path) else { return 0 };
+    records(context, target).iter().map(|path| settle_record(context, target, path, task)).sum()
+}
+
+fn settle_record(context: &Context, target: &Target, path: &Path, task: &Task) -> usize {
+    let Ok(text) = std::fs::read(path) else { return 0 };
     let Ok(record) = serde_json::from_slice::<Unfinished>(&text) else {
-        // Cut short by a crash of the whole machine: nothing was written before the record was durable.
-        let _ = atomic_file::remove(&path);
+        task.warn(format!("{} is no record of an unfinished batch and was left alone", path.display()));
         return 0;
     };
     let (mut removed, mut settled) = (0, true);
@@ -61,7 +75,7 @@ pub(crate) fn settle(context: &Context, target: &Target, _log_lane: &FileLock, t
             }
         }
     }
-    if settled && let Err(error) = atomic_file::remove(&path) {
+    if settled && let Err(error) = atomic_file::remove(path) {
         task.warn(format!("the record of an unfinished batch could not be removed: {error}"));
     }
     removed

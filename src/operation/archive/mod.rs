@@ -94,7 +94,11 @@ impl Run<'_> {
         if need_base.is_empty() {
             return Ok(());
         }
-        self.take_base(&need_base, task)?;
+        if let Err(error) = self.take_base(&need_base, task) {
+            task.check()?;
+            self.failures.push(error);
+            return Ok(());
+        }
         let still = self.round(&need_base, task)?;
         for name in still {
             let text = format!(

@@ -14,6 +14,7 @@ use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
 use crate::operation::{records, select};
 use crate::repository::catalog::Repository;
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 
 /// What may be restored.
@@ -38,12 +39,17 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     let mut any_chain = request.until.is_some();
     for name in &target.repositories {
         let planned = context.repository(target, name).and_then(|repository| {
-            let manifests = bases(context, target, &repository, named.as_ref(), task)?;
-            any_chain |= !manifests.is_empty();
-            with_log(context, target, repository, manifests, until, task)
+            let found = bases(context, target, &repository, named.as_ref(), task)?;
+            any_chain |= !found.bases.is_empty();
+            Ok((with_log(context, target, repository, found.bases, until, task)?, found.without_log))
         });
         match planned {
-            Ok(chosen) => return Ok(chosen),
+            // The last state that is stored is wanted: it may be that of a backup without a log.
+            Ok((chosen, Some((at, id)))) if request.until.is_none() && at > reach(&chosen) => {
+                task.info(format!("{id} is newer than the archived log and has none to replay over it"));
+                return choose_alone(context, target, &id.to_string(), task);
+            }
+            Ok((chosen, _)) => return Ok(chosen),
             Err(error) => {
                 keep_first(&mut first_error, &error);
                 if any_chain {
@@ -59,11 +65,25 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     Err(first_error.unwrap_or_else(|| Error::new(Code::BackupNotFound, format!("{} has no repository", target.name))))
 }
 
+/// When the newest state was taken that a plan reaches.
+fn reach(chosen: &Chosen) -> Timestamp {
+    let last = chosen.log.as_ref().and_then(|log| log.batches.last()).map(|batch| batch.created_at);
+    last.unwrap_or(chosen.manifest.created_at).max(chosen.manifest.created_at)
+}
+
 /// "Not there" says less than what is wrong where it is.
 fn keep_first(first: &mut Option<Error>, error: &Error) {
     if first.as_ref().is_none_or(|first| first.code() == Code::BackupNotFound) {
         *first = Some(Error::new(error.code(), error.message()).with_hint(error.hint()));
     }
+}
+
+/// The backups of a target in a repository.
+struct Found {
+    /// Those that a log can be replayed over.
+    bases: Vec<SignedManifest>,
+    /// The newest of the others.
+    without_log: Option<(Timestamp, BackupId)>,
 }
 
 /// Manifests of the backups that a log can be replayed over: of the one that was named, or of all that are not known to be
@@ -74,30 +94,33 @@ fn bases(
     repository: &Repository,
     named: Option<&BackupId>,
     task: &Task,
-) -> Result<Vec<SignedManifest>> {
+) -> Result<Found> {
     if let Some(id) = named {
         let signed = find(context, repository, id)?;
         if lineage_of(&signed).is_none() {
             let text = format!("{id} names no point of the log that a replay could begin at");
             return Err(Error::new(Code::NotAvailable, text));
         }
-        return Ok(vec![signed]);
+        return Ok(Found { bases: vec![signed], without_log: None });
     }
     let known = records::known(context, Some(&target.name))?;
     let damaged: BTreeSet<BackupId> =
         known.into_iter().filter(|backup| !backup.usable).map(|backup| backup.id).collect();
-    let mut found = Vec::new();
+    let mut found = Found { bases: Vec::new(), without_log: None };
     for info in repository.manifest_keys(Some(&context.environment))? {
         task.check()?;
         if !info.key.file_name().starts_with(&format!("{}-", target.name)) {
             continue;
         }
         match repository.manifest(&info.key) {
-            Ok(signed) if signed.manifest.target() != &target.name || lineage_of(&signed).is_none() => {}
+            Ok(signed) if signed.manifest.target() != &target.name => {}
             Ok(signed) if damaged.contains(&signed.manifest.id) => {
                 task.warn(format!("passing over {}: it is damaged or missing", signed.manifest.id));
             }
-            Ok(signed) => found.push(signed),
+            Ok(signed) if lineage_of(&signed).is_none() => {
+                found.without_log = found.without_log.max(Some((signed.manifest.created_at, signed.manifest.id)));
+            }
+            Ok(signed) => found.bases.push(signed),
             Err(error) if error.code() == Code::WrongKey => return Err(error),
             Err(error) => task.warn(format!("passing over {}: {error}", info.key)),
         }

@@ -51,11 +51,20 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
         Destination::InPlace => in_place::run(context, target, &chosen, request, &mut report, task),
     };
     outcome?;
+    report.steps.push(estimate(context, target, &report)?);
     report.duration_ms = watch.elapsed().as_millis() as u64;
     if !request.dry_run {
         records::restored(context, target, &report)?;
     }
     Ok(report)
+}
+
+/// How long it will take, by what the last restore took.
+fn estimate(context: &Context, target: &Target, report: &RestoreReport) -> Result<String> {
+    Ok(match records::last_restore_rate(context, &target.name)? {
+        Some(rate) => format!("about {} s in all, as fast as the last restore", report.plain_bytes / rate.max(1) + 1),
+        None => "how long it takes is not known: nothing was restored on this host yet".to_owned(),
+    })
 }
 
 /// `TARGET-STAMP`; the stamp is moved on while something of that name is on record, in the ledger or as staging.

@@ -1,0 +1,163 @@
+//! Batches on record: entered once, found in order, summed up, replaced by what a repository holds.
+
+use super::*;
+use crate::artifact::digest::{StoredDigest, sha256_hex};
+use crate::artifact::identity::{FORMAT, Owner};
+use crate::artifact::log_batch::{LogBatch, LogBatchDocument, LogSegment};
+use crate::artifact::manifest::{Content, Engine, LogPosition, ObjectRecord, PlainDigest, Role};
+use crate::artifact::object_key::{self, ObjectKey};
+use crate::ledger::backups::tests::{ledger, signed};
+
+fn target() -> TargetName {
+    TargetName::new("graph").expect("name")
+}
+
+fn mark(transaction: u64) -> LogMark {
+    LogMark {
+        file: 0,
+        offset: transaction * 10,
+        transaction,
+        began: None,
+        checksum: None,
+        append_index: None,
+        committed_at: Some(Timestamp::from_second(transaction as i64).expect("time")),
+    }
+}
+
+fn batch(lineage: u32, sequence: u64, from: u64, to: u64) -> SignedLogBatch {
+    let stem = object_key::log_batch_stem("prod", &target(), "0a", lineage, (from + 1, 0, from * 10));
+    let time = |second: u64| Timestamp::from_second(second as i64).expect("time");
+    let batch = LogBatch {
+        document: LogBatchDocument::LogBatch,
+        format: FORMAT,
+        environment: "prod".to_owned(),
+        target: target(),
+        engine: Engine::Sim,
+        db_name: "x".to_owned(),
+        stream: "0a".to_owned(),
+        lineage,
+        sequence,
+        predecessor: None,
+        start: mark(from),
+        end: mark(to),
+        first_transaction: from + 1,
+        last_transaction: to,
+        transactions: to - from,
+        first_committed_at: time(from + 1),
+        last_committed_at: time(to),
+        segments: vec![LogSegment {
+            file: 0,
+            offset: from * 10,
+            length: (to - from) * 10,
+            sha256: sha256_hex(b""),
+            first_transaction: Some(from + 1),
+            last_transaction: Some(to),
+            transactions: to - from,
+            first_committed_at: None,
+            last_committed_at: None,
+            log_format: "V9".to_owned(),
+        }],
+        object: ObjectRecord {
+            key: ObjectKey::new(format!("{stem}.log.enc")).expect("key"),
+            role: Role::Log,
+            name: "log".to_owned(),
+            lane: 0,
+            content: Content::LogRanges,
+            stored: StoredDigest::of(b"stored"),
+            plain: PlainDigest { size: (to - from) * 10, crc32c: "00000000".to_owned(), sha256: None },
+            filters: vec![],
+            encryption: None,
+        },
+        created_at: time(to),
+        created_by: "test".to_owned(),
+        hostname: "host".to_owned(),
+        owner: Owner { host: "h".into(), machine_id: "m".into(), data_identity: "0a".into(), epoch: 1 },
+        server_version: "1".to_owned(),
+    };
+    let signed_by = signed("graph-20261119T020000Z-base", 1).signed_by;
+    SignedLogBatch { bytes_sha256: format!("sha of {from} to {to}"), batch, signed_by }
+}
+
+fn chain(lineage: u32) -> ChainName {
+    ChainName { repository: "main".to_owned(), stream: "0a".to_owned(), lineage }
+}
+
+#[test]
+fn what_is_recorded_twice_counts_once() {
+    let (_keep, ledger) = ledger();
+    for _ in 0..2 {
+        for (sequence, from, to) in [(1, 0, 9), (2, 9, 120)] {
+            ledger.record_batch(&batch(1, sequence, from, to), "main").expect("record");
+        }
+    }
+    ledger.record_batch(&batch(2, 1, 50, 60), "offsite").expect("record");
+    let sums = ledger.log_sums(&target()).expect("sums");
+    assert_eq!(sums[&chain(1)], ChainSums { batches: 2, transactions: 120, plain_bytes: 1200, stored_bytes: 12 });
+    let last = ledger.last_batch(&target(), "main", "0a").expect("last").expect("some");
+    assert_eq!((last.last_transaction, last.sequence, last.end), (120, 2, mark(120)));
+    assert_eq!(ledger.batches(&target(), "main").expect("batches").len(), 2);
+    assert!(ledger.last_batch(&target(), "main", "0b").expect("last").is_none());
+    // Archived again under the same key, because its manifest was lost.
+    ledger.record_batch(&batch(1, 2, 9, 130), "main").expect("record");
+    let sums = ledger.log_sums(&target()).expect("sums");
+    assert_eq!((sums[&chain(1)].batches, sums[&chain(1)].transactions), (2, 130));
+    let key = ledger.last_batch(&target(), "main", "0a").expect("last").expect("some").key;
+    ledger.forget_batch("main", &key).expect("forget");
+    assert_eq!(ledger.log_sums(&target()).expect("sums")[&chain(1)].batches, 1);
+}
+
+#[test]
+fn a_rescan_adds_marks_missing_and_keeps_what_was_verified() {
+    let (_keep, ledger) = ledger();
+    let (one, two, three) = (batch(1, 1, 0, 9), batch(1, 2, 9, 20), batch(1, 3, 20, 30));
+    ledger.record_batch(&one, "main").expect("record");
+    ledger.record_batch(&two, "main").expect("record");
+    let key = one.batch.key().expect("key").to_string();
+    ledger.mark_batch("main", &key, CopyState::Validated).expect("mark");
+    let found = [one.clone(), three.clone()];
+    assert_eq!(ledger.replace_batches("main", &target(), &found).expect("replace"), (1, 1));
+    let states: Vec<_> = ledger.batches(&target(), "main").expect("batches").iter().map(|b| b.state).collect();
+    assert_eq!(states, [CopyState::Validated, CopyState::Missing, CopyState::Complete]);
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 1);
+    assert_eq!(ledger.replace_batches("main", &target(), &[one, two, three]).expect("replace"), (0, 0));
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 0);
+}
+
+#[test]
+fn bases_go_with_their_copies() {
+    let (_keep, ledger) = ledger();
+    let mut base = signed("graph-20261120T020000Z-base", 1);
+    base.manifest.owner.data_identity = "0a".to_owned();
+    base.manifest.position = Some(LogPosition {
+        lineage: "1".to_owned(),
+        start: "5".to_owned(),
+        end: "7".to_owned(),
+        log_contained: true,
+        mark: Some(mark(7)),
+    });
+    ledger.record_backup(&base, "main").expect("record");
+    ledger.record_backup(&base, "main").expect("again");
+    let found = ledger.log_bases(&target(), &chain(1)).expect("bases");
+    assert_eq!(found.iter().map(|base| base.mark.clone()).collect::<Vec<_>>(), [mark(7)]);
+    let newest = ledger.newest_log_base(&target(), "main", "0a").expect("newest").expect("some");
+    assert_eq!(newest, (base.manifest.id.clone(), base.bytes_sha256.clone()));
+    ledger.forget_copy(&base.manifest.id, "main").expect("forget");
+    assert!(ledger.log_bases(&target(), &chain(1)).expect("bases").is_empty());
+}
+
+#[test]
+fn the_end_of_a_chain_is_found_by_its_index() {
+    let (_keep, ledger) = ledger();
+    let plan: Vec<String> = ledger
+        .with(|connection| {
+            let mut statement = connection.prepare(concat!(
+                "EXPLAIN QUERY PLAN SELECT key FROM log_batches WHERE target = 'x' AND repository = 'main' ",
+                "AND stream = 's' AND state <> 'MISSING' ORDER BY lineage DESC, last_transaction DESC LIMIT 1"
+            ))?;
+            let rows = statement.query_map([], |row| row.get(3))?;
+            rows.collect()
+        })
+        .expect("plan");
+    assert!(plan.iter().any(|line| line.contains("log_batches_by_chain")), "{plan:?}");
+    assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{plan:?}");
+}

@@ -1,0 +1,221 @@
+//! `verify` of a target's archived log: every batch, and that they follow each other without a hole.
+
+use super::problem;
+use crate::artifact::log_batch::{LogBatch, SignedLogBatch};
+use crate::artifact::object_key::{self, BatchPlace, MANIFEST_SUFFIX, ObjectKey};
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use crate::ledger::log::ChainName;
+use crate::operation::answer::{BackupState, Problem, VerifiedBackup};
+use crate::operation::context::{Context, Target};
+use crate::operation::{log_object, log_records};
+use crate::repository::catalog::Repository;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One history of a log: whose, and its number.
+type History = (String, u32);
+
+/// Verifies every history of a target's log in a repository; one line of the report each.
+pub(super) fn verify(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    quick: bool,
+    task: &Task,
+) -> Result<Vec<VerifiedBackup>> {
+    let stored = repository.batch_objects(&context.environment, &target.name)?;
+    let mut histories: BTreeMap<History, BTreeSet<(BatchPlace, ObjectKey)>> = BTreeMap::new();
+    let mut others: BTreeMap<History, BTreeSet<(BatchPlace, ObjectKey)>> = BTreeMap::new();
+    // What the ledger knows and the repository lacks is a problem too, not an absence.
+    let recorded = log_records::recorded_in(context, target, repository.name())?;
+    for key in stored.keys().cloned().chain(recorded) {
+        let Some(place) = object_key::batch_place(&context.environment, &target.name, &key) else { continue };
+        let history = (place.stream.clone(), place.lineage);
+        if key.as_str().ends_with(MANIFEST_SUFFIX) {
+            histories.entry(history).or_default().insert((place, key));
+        } else {
+            histories.entry(history.clone()).or_default();
+            others.entry(history).or_default().insert((place, key));
+        }
+    }
+    let mut verified = Vec::new();
+    for (history, manifests) in &histories {
+        let mut pass = Pass {
+            context,
+            target,
+            repository,
+            stored: &stored,
+            quick,
+            opened: Vec::new(),
+            unopened: BTreeSet::new(),
+            found: VerifiedBackup {
+                backup: format!("log of {}, lineage {} of {}", target.name, history.1, history.0),
+                repository: repository.name().to_owned(),
+                objects: 0,
+                bytes: 0,
+                problems: Vec::new(),
+            },
+        };
+        for (place, key) in manifests {
+            task.check()?;
+            pass.batch(place, key, task)?;
+        }
+        pass.sequence(history)?;
+        pass.strays(others.get(history));
+        verified.push(pass.found);
+    }
+    Ok(verified)
+}
+
+/// One history being verified.
+struct Pass<'a> {
+    context: &'a Context,
+    target: &'a Target,
+    repository: &'a Repository,
+    stored: &'a BTreeMap<ObjectKey, u64>,
+    quick: bool,
+    /// Batches whose manifests are sound, in the order of the log.
+    opened: Vec<(ObjectKey, SignedLogBatch)>,
+    /// Stems of manifests that are there and cannot be opened.
+    unopened: BTreeSet<String>,
+    found: VerifiedBackup,
+}
+
+impl Pass<'_> {
+    fn wrong(&mut self, key: &ObjectKey, code: Code, text: String) {
+        self.found.problems.push(Problem { object: key.to_string(), code: code.name().to_owned(), text });
+    }
+
+    fn batch(&mut self, place: &BatchPlace, key: &ObjectKey, task: &Task) -> Result<()> {
+        self.found.objects += 1;
+        let signed = match self.open_manifest(key) {
+            Ok(signed) => signed,
+            Err(error) => {
+                task.check()?;
+                self.found.problems.push(problem(key, &error));
+                if self.stored.contains_key(key) {
+                    self.unopened.insert(place.stem.clone());
+                }
+                let state = match error.code() {
+                    // A wrong key says nothing about the batch.
+                    Code::WrongKey | Code::SecretUnsafe | Code::PassphraseInvalid => return Ok(()),
+                    Code::BackupIncomplete => BackupState::Missing,
+                    _ => BackupState::Corrupted,
+                };
+                return log_records::mark(self.context, self.repository.name(), key.as_str(), state);
+            }
+        };
+        let batch = &signed.batch;
+        self.found.objects += 1;
+        self.found.bytes += batch.object.stored.size;
+        let result = self.object(batch, task);
+        let sound = result.is_ok();
+        if let Err(error) = result {
+            task.check()?;
+            self.found.problems.push(problem(&batch.object.key, &error));
+        }
+        if !sound || !self.quick {
+            let state = if sound { BackupState::Validated } else { BackupState::Corrupted };
+            log_records::mark(self.context, self.repository.name(), key.as_str(), state)?;
+        }
+        self.opened.push((key.clone(), signed));
+        Ok(())
+    }
+
+    /// Opens a manifest and compares it with the one that was committed, where the ledger knows it.
+    fn open_manifest(&self, key: &ObjectKey) -> Result<SignedLogBatch> {
+        if !self.stored.contains_key(key) {
+            let text = format!("{key} is on record but missing from the repository");
+            return Err(Error::new(Code::BackupIncomplete, text));
+        }
+        let signed = self.repository.batch(key)?;
+        let recorded = self.context.ledger.batch_sha256(self.repository.name(), key.as_str())?;
+        if recorded.is_some_and(|recorded| recorded != signed.bytes_sha256) {
+            let text = format!("{key} is signed, but it is not the manifest that this host committed or last read");
+            return Err(Error::new(Code::SignatureInvalid, text));
+        }
+        Ok(signed)
+    }
+
+    fn object(&self, batch: &LogBatch, task: &Task) -> Result<()> {
+        let object = &batch.object;
+        match self.stored.get(&object.key) {
+            None => Err(Error::new(Code::ObjectNotFound, format!("{} is missing", object.key))),
+            Some(size) if *size != object.stored.size => {
+                let text = format!("{} has {size} bytes, its manifest says {}", object.key, object.stored.size);
+                Err(Error::new(Code::BackupCorrupted, text))
+            }
+            Some(_) if self.quick => Ok(()),
+            Some(_) => {
+                task.phase(&format!("verifying {}", object.key.file_name()), object.plain.size);
+                log_object::open(self.repository, self.target, object, &batch.segments, &mut std::io::sink(), task)
+            }
+        }
+    }
+
+    /// Batches follow each other by number, by point and by the hash of the one before.
+    fn sequence(&mut self, history: &History) -> Result<()> {
+        let mut wrong: Vec<(ObjectKey, Code, String)> = Vec::new();
+        let first_needed = self.oldest_base(history)?;
+        let mut before: Option<&(ObjectKey, SignedLogBatch)> = None;
+        for current in &self.opened {
+            let (key, batch) = (&current.0, &current.1.batch);
+            match (&batch.predecessor, before) {
+                (Some(link), Some((key_before, signed))) if &link.key == key_before => {
+                    if link.manifest_sha256 != signed.bytes_sha256 {
+                        let text = format!("it is not the manifest that its successor {key} names");
+                        wrong.push((key_before.clone(), Code::SignatureInvalid, text));
+                    } else if !batch.start.same_point(&signed.batch.end) || batch.sequence != signed.batch.sequence + 1
+                    {
+                        let text = "it does not begin where the batch before it ends".to_owned();
+                        wrong.push((key.clone(), Code::LogGap, text));
+                    }
+                }
+                // The first one's predecessor may have been let go, as long as no base needs it.
+                (Some(_), None) if first_needed.is_none_or(|needed| needed >= batch.start.transaction) => {}
+                (Some(link), _) if !self.stored.contains_key(&link.key) => {
+                    let text = format!("it is missing: the log has a hole before {key}");
+                    wrong.push((link.key.clone(), Code::LogGap, text));
+                }
+                // It is there and cannot be opened, which was said.
+                (Some(_), _) => {}
+                // Begun anew at a base, because the log before it was lost; its number counts what came before.
+                (None, Some((_, signed))) if batch.sequence > signed.batch.sequence => {}
+                (None, None) => {}
+                (None, Some(_)) => {
+                    let text = "it names no batch before it, though there is one".to_owned();
+                    wrong.push((key.clone(), Code::LogGap, text));
+                }
+            }
+            before = Some(current);
+        }
+        for (key, code, text) in wrong {
+            let known = self.found.problems.iter().any(|problem| problem.object == key.as_str());
+            if !known {
+                self.wrong(&key, code, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last transaction of the oldest base of this history.
+    fn oldest_base(&self, history: &History) -> Result<Option<u64>> {
+        let (stream, lineage) = history.clone();
+        let chain = ChainName { repository: self.repository.name().to_owned(), stream, lineage };
+        let bases = self.context.ledger.log_bases(&self.target.name, &chain)?;
+        Ok(bases.iter().map(|base| base.mark.transaction).min())
+    }
+
+    /// Objects that no manifest names: left by something that went wrong, or all that is left of a batch.
+    fn strays(&mut self, others: Option<&BTreeSet<(BatchPlace, ObjectKey)>>) {
+        let named: BTreeSet<ObjectKey> =
+            self.opened.iter().map(|(_, signed)| signed.batch.object.key.clone()).collect();
+        for (place, key) in others.into_iter().flatten() {
+            if named.contains(key) || self.unopened.contains(&place.stem) {
+                continue;
+            }
+            self.found.objects += 1;
+            self.wrong(key, Code::BackupIncomplete, "no manifest of a batch names it".to_owned());
+        }
+    }
+}

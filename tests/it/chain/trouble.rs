@@ -1,0 +1,271 @@
+//! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
+
+use super::{archive, archive_fails, at, commit, live, restore, restored};
+use crate::site::{BACKUPD, Site};
+use crate::workshop::{INTERVAL, PATIENCE};
+use neo4j_backup_agent::base::Code;
+use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::operation::answer::Answer;
+use neo4j_backup_agent::operation::request::Request;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Objects of the log's archive, manifests too.
+fn batches(site: &Site) -> Vec<PathBuf> {
+    let mut found = site.objects();
+    found.retain(|path| path.to_string_lossy().contains("/log/"));
+    found
+}
+
+fn two_repositories() -> Site {
+    let site = Site::logged();
+    let root = site.root().display();
+    site.configure(&format!(
+        "[repository.second]\ntype = \"local\"\npath = \"{root}/second/repository\"\n\
+         [target.sim]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n"
+    ));
+    fs::create_dir(site.path("second")).expect("directory");
+    site
+}
+
+// req: X2
+#[test]
+fn a_repository_that_was_away_catches_up_without_a_gap() {
+    let site = two_repositories();
+    let mut states = Vec::new();
+    commit(&site, 5, &mut states);
+    archive(&site);
+    // A file where a directory was: as if the disk were gone.
+    fs::rename(site.path("second"), site.path("away")).expect("rename");
+    fs::write(site.path("second"), "not a directory").expect("write");
+    for _ in 0..3 {
+        commit(&site, 5, &mut states);
+        assert_eq!(archive_fails(&site), Code::BackupPartial);
+    }
+    fs::remove_file(site.path("second")).expect("remove");
+    fs::rename(site.path("away"), site.path("second")).expect("rename");
+    commit(&site, 5, &mut states);
+    let report = archive(&site);
+    assert_eq!((report.gaps.len(), report.bases.len(), report.repositories.len()), (0, 0, 2), "{report:?}");
+    let of = |name: &str| report.repositories.iter().find(|done| done.repository == name).expect("there");
+    assert_eq!((of("main").transactions, of("second").transactions), (5, 20));
+    site.verify().expect("sound in both");
+    // The second one alone is enough.
+    fs::remove_dir_all(site.path("repository")).expect("remove");
+    let (state, report) = restored(&site, None);
+    assert_eq!((state, report.repository.as_str()), (live(&site), "second"));
+}
+
+#[test]
+fn of_two_archives_at_once_one_is_busy() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 5, &mut states);
+    archive(&site);
+    commit(&site, 50, &mut states);
+    fs::create_dir_all(site.path("database/control")).expect("control");
+    fs::write(site.path("database/control/pause-log-at"), "100").expect("control");
+    let mut command = std::process::Command::new(BACKUPD);
+    command.arg("--config").arg(site.config()).args(["run", "backup", "sim", "--type", "incremental"]);
+    let first = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("neo4j-backupd starts");
+    let begun = wait_until(PATIENCE, INTERVAL, || {
+        let mut found = Vec::new();
+        crate::site::walk(&site.path("repository/.incomplete"), &mut found);
+        !found.is_empty()
+    });
+    assert!(begun, "it never began to write");
+    assert_eq!(archive_fails(&site), Code::Busy);
+    // A base does not wait for the log, nor the log for a base.
+    site.backup("sim");
+    fs::write(site.path("database/control/go"), "").expect("control");
+    let output = first.wait_with_output().expect("ended");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("sound");
+}
+
+type Damage = (&'static str, fn(&mut Vec<u8>, &[u8]));
+
+const DAMAGES: &[Damage] = &[
+    ("the first byte flipped", |bytes, _| bytes[0] ^= 1),
+    ("byte 20 flipped", |bytes, _| bytes[20] ^= 0x10),
+    ("the middle flipped", |bytes, _| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x20;
+    }),
+    ("the last byte flipped", |bytes, _| *bytes.last_mut().expect("byte") ^= 1),
+    ("one byte cut", |bytes, _| bytes.truncate(bytes.len() - 1)),
+    ("cut in half", |bytes, _| bytes.truncate(bytes.len() / 2)),
+    ("emptied", |bytes, _| bytes.clear()),
+    ("a byte appended", |bytes, _| bytes.push(0)),
+    ("zeroed", |bytes, _| bytes.iter_mut().for_each(|byte| *byte = 0)),
+    ("another's content", |bytes, other| *bytes = other.to_vec()),
+    ("another's tail", |bytes, other| {
+        let half = bytes.len() / 2;
+        bytes.truncate(half);
+        bytes.extend(&other[other.len() / 2..]);
+    }),
+];
+
+// req: A4 X5
+#[test]
+fn every_damage_to_a_batch_is_found_named_and_stops_a_restore() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 4, &mut states);
+    archive(&site);
+    for _ in 0..3 {
+        commit(&site, 6, &mut states);
+        archive(&site);
+    }
+    let all = batches(&site);
+    assert_eq!(all.len(), 6, "three objects, three manifests: {all:?}");
+    let mut tried = 0;
+    for (index, path) in all.iter().enumerate() {
+        let other = &all[(index + 2) % all.len()];
+        let (sound, other) = (fs::read(path).expect("read"), fs::read(other).expect("read"));
+        for (what, damage) in DAMAGES {
+            let mut bytes = sound.clone();
+            damage(&mut bytes, &other);
+            fs::write(path, &bytes).expect("damage");
+            refused(&site, path, what);
+            tried += 1;
+        }
+        fs::remove_file(path).expect("remove");
+        refused(&site, path, "removed");
+        fs::write(path, &sound).expect("mend");
+        tried += 1;
+        // What lies before the damage is still there to restore.
+        let before = 4 + 6 * (index as u64 / 2);
+        fs::write(path, b"").expect("damage");
+        let (state, _) = restored(&site, Some(RecoveryTarget::Transaction(before)));
+        assert_eq!(state, states[before as usize]);
+        fs::write(path, &sound).expect("mend");
+    }
+    // Objects and manifests of two batches exchanged under each other's names.
+    for (one, two) in [(0, 2), (1, 3)] {
+        let (a, b) = (fs::read(&all[one]).expect("read"), fs::read(&all[two]).expect("read"));
+        fs::write(&all[one], &b).expect("write");
+        fs::write(&all[two], &a).expect("write");
+        refused(&site, &all[one], "exchanged");
+        fs::write(&all[one], &a).expect("write");
+        fs::write(&all[two], &b).expect("write");
+    }
+    println!("{tried} damages tried");
+    assert!(tried >= 60, "{tried}");
+    site.verify().expect("sound again");
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+fn refused(site: &Site, path: &Path, what: &str) {
+    let name = path.file_name().expect("name").to_string_lossy().into_owned();
+    let found = match site.verify() {
+        Ok(answer) => answer.verdict().map(|error| error.to_string()).unwrap_or_default(),
+        Err(error) => error.to_string(),
+    };
+    assert!(found.contains(&name), "{name}, {what}: verify said {found:?}");
+    let out = site.path("out");
+    let error = restore(site, None, &out).expect_err(&format!("{name}, {what}: it was restored"));
+    assert!(
+        matches!(error.code(), Code::LogGap | Code::SignatureInvalid | Code::RestoreTargetUnreachable),
+        "{what}: {error}"
+    );
+    assert!(!out.exists(), "{name}, {what}: the refused restore left {}", out.display());
+}
+
+#[test]
+fn a_missing_batch_in_the_middle_is_named_with_what_can_still_be_restored() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 4, &mut states);
+    archive(&site);
+    for _ in 0..3 {
+        commit(&site, 6, &mut states);
+        archive(&site);
+    }
+    let middle =
+        batches(&site).into_iter().filter(|path| path.to_string_lossy().contains("00000011-")).collect::<Vec<_>>();
+    assert_eq!(middle.len(), 2, "{middle:?}");
+    for path in &middle {
+        fs::remove_file(path).expect("remove");
+    }
+    let error = restore(&site, None, &site.path("out")).expect_err("there is a hole");
+    assert_eq!(error.code(), Code::LogGap);
+    assert!(error.message().contains("after transaction 10") && error.message().contains("00000011-"), "{error}");
+    assert!(error.hint().contains("--to-tx 10"), "{}", error.hint());
+    assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(10))).0, states[10]);
+    assert_eq!(restored(&site, Some(RecoveryTarget::Time(at(9)))).0, states[9]);
+}
+
+// req: B15
+#[test]
+fn a_deleted_base_takes_the_batches_that_nothing_else_needs() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 4, &mut states);
+    let first = archive(&site).bases.remove(0);
+    for _ in 0..2 {
+        commit(&site, 6, &mut states);
+        archive(&site);
+    }
+    let second = site.backup("sim").id;
+    commit(&site, 6, &mut states);
+    archive(&site);
+    assert_eq!(batches(&site).len(), 6);
+    let dry = site.run(&["delete", &first.to_string(), "--dry-run"]);
+    assert!(String::from_utf8_lossy(&dry.stdout).contains("2 batches"), "{}", String::from_utf8_lossy(&dry.stdout));
+    assert_eq!(batches(&site).len(), 6);
+    match site.ask(&Request::Delete { backup: first.to_string(), dry_run: false }) {
+        Ok(Answer::Delete(report)) => assert_eq!(report.batches, 2),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(batches(&site).len(), 2);
+    for number in 16..=22 {
+        assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(number))).0, states[number as usize], "{number}");
+    }
+    site.verify().expect("what was let go is not missed");
+    site.run(&["rescan"]);
+    site.verify().expect("nor after a rescan");
+    // Deleting the newer base keeps what the older one needs.
+    commit(&site, 2, &mut states);
+    archive(&site);
+    let third = site.backup("sim").id;
+    site.ask(&Request::Delete { backup: third.to_string(), dry_run: false }).expect("delete");
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.ask(&Request::Delete { backup: second.to_string(), dry_run: false }).expect("delete");
+    assert_eq!(batches(&site), Vec::<PathBuf>::new(), "no base is left that could use them");
+}
+
+#[test]
+fn a_rescan_rebuilds_what_the_ledger_knew_of_the_log() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 4, &mut states);
+    archive(&site);
+    for _ in 0..2 {
+        commit(&site, 6, &mut states);
+        archive(&site);
+    }
+    for entry in fs::read_dir(site.path("state")).expect("state").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ledger") {
+            fs::remove_file(entry.path()).expect("remove");
+        }
+    }
+    assert_eq!(restored(&site, None).0, live(&site));
+    match site.ask(&Request::Rescan) {
+        Ok(Answer::Rescan(report)) => assert_eq!((report.batches, report.missing), (2, 0)),
+        other => panic!("{other:?}"),
+    }
+    commit(&site, 6, &mut states);
+    let report = archive(&site);
+    assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 6), "the chain goes on: {report:?}");
+    // An object that lost its manifest is in nobody's way, and is not deleted.
+    let manifest = batches(&site).into_iter().rfind(|path| path.to_string_lossy().ends_with("meta.json"));
+    fs::remove_file(manifest.expect("manifest")).expect("remove");
+    commit(&site, 1, &mut states);
+    let report = archive(&site);
+    assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 7), "archived again: {report:?}");
+    assert_eq!(restored(&site, None).0, live(&site));
+}
