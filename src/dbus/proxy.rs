@@ -35,6 +35,8 @@ pub struct AgentProxy {
 
 /// Something that a followed job reports.
 #[derive(Debug)]
+// The large one comes once, at a job's end.
+#[allow(clippy::large_enum_variant)]
 pub enum Update {
     /// The numbers moved.
     Progress(Progress),
