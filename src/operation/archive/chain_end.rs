@@ -23,8 +23,8 @@ pub(crate) struct ChainEnd {
     pub(crate) since: Timestamp,
     /// The writer's epoch then.
     pub(crate) epoch: u64,
-    /// Manifests after the last batch that cannot be opened.
-    pub(crate) damaged: Vec<ObjectKey>,
+    /// Manifests after the last batch that cannot be opened, with the first transaction that their keys name.
+    pub(crate) damaged: Vec<(u64, ObjectKey)>,
 }
 
 /// The last batch of a lineage.
@@ -57,7 +57,10 @@ impl ChainEnd {
         if let Some(batch) = self.batch.as_ref().filter(|_| self.damaged.is_empty()) {
             points.push(ResumePoint { mark: batch.end.clone(), sequence: next, predecessor: Some(batch.link.clone()) });
         }
-        let beyond = |base: &&LogMark| points.first().is_none_or(|point| base.transaction > point.mark.transaction);
+        // Beyond the last batch, and beyond what cannot be opened: the key of the next one must not be taken.
+        let archived = self.batch.as_ref().map_or(0, |batch| batch.end.transaction + 1);
+        let taken = self.damaged.iter().map(|(first, _)| *first).max().unwrap_or(0);
+        let beyond = |base: &&LogMark| base.transaction >= archived.max(taken);
         if let Some(base) = self.base.as_ref().filter(beyond) {
             let sequence = next + self.damaged.len() as u64;
             points.push(ResumePoint { mark: base.clone(), sequence, predecessor: None });
@@ -150,7 +153,7 @@ fn last_batch(
     target: &Target,
     repository: &Repository,
     stream: &str,
-) -> Result<(Option<SignedLogBatch>, Vec<ObjectKey>)> {
+) -> Result<(Option<SignedLogBatch>, Vec<(u64, ObjectKey)>)> {
     if let Some(recorded) = log_records::last_batch(context, target, repository.name(), stream)? {
         match repository.batch(&ObjectKey::new(recorded.key.as_str())?) {
             Ok(signed) if signed.bytes_sha256 == recorded.manifest_sha256 => return Ok((Some(signed), Vec::new())),
@@ -168,10 +171,10 @@ fn last_batch(
         .collect();
     places.sort_by_key(|(place, _)| (place.lineage, place.first_transaction));
     let mut damaged = Vec::new();
-    for (_, key) in places.into_iter().rev() {
+    for (place, key) in places.into_iter().rev() {
         match repository.batch(&key) {
             Ok(signed) => return Ok((Some(signed), damaged)),
-            Err(error) if is_damage(&error) => damaged.push(key),
+            Err(error) if is_damage(&error) => damaged.push((place.first_transaction, key)),
             Err(error) => return Err(error.context("looking for the last batch of the log")),
         }
     }

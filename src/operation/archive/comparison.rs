@@ -185,7 +185,7 @@ fn look(
     };
     let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
     let mut look = Look { archived: end.last_transaction(), ..Look::of(Found::Gap(lineage)) };
-    let mut lost = end.damaged.first().map(|key| format!("the manifest {key} cannot be opened"));
+    let mut lost = end.damaged.first().map(|(_, key)| format!("the manifest {key} cannot be opened"));
     for point in end.points() {
         match log.resume(&point.mark, task) {
             Ok(Resumption::Continues(reader)) => {

@@ -206,7 +206,7 @@ fn exchange(
     // On record before the journal goes, so that the set-aside data is never forgotten.
     records::set_aside(context, target, report)?;
     context.host.swap_done(plan)?;
-    if report.reached.is_some() {
+    if target.driver.log().is_some() {
         adopt::after_restore(context, target, &chosen.manifest.owner.data_identity, task);
     }
     if !running && target.service == Service::Unmanaged {

@@ -6,9 +6,12 @@
 
 use crate::artifact::log_batch::LogMark;
 use crate::driver::log::RecoveryTarget;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How far commit times may run back within a log. Real servers were seen to by a tenth of it.
+const INVERSION_MAX: SignedDuration = SignedDuration::from_secs(1);
 
 /// A history of a log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,8 +96,13 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
     let mut found: Vec<usize> = (0..bases.len()).filter(|index| admissible(&bases[*index])).collect();
     found.sort_by_key(|index| {
         let base = &bases[*index];
+        // Times do not always rise with the log: just before the end of a base something later may lie in it.
+        let certain = match until {
+            RecoveryTarget::Time(time) => time.duration_since(base.ended_at) >= INVERSION_MAX,
+            _ => true,
+        };
         let stream = newest.get(base.history.stream.as_str()).copied().unwrap_or(0);
-        Reverse((stream, base.history.lineage, base.mark.transaction, base.sequence))
+        Reverse((stream, base.history.lineage, certain, base.mark.transaction, base.sequence))
     });
     found
 }

@@ -175,6 +175,36 @@ fn refused(site: &Site, path: &Path, what: &str) {
     assert!(!out.exists(), "{name}, {what}: the refused restore left {}", out.display());
 }
 
+// req: X2
+#[test]
+fn a_chain_whose_end_is_damaged_goes_on_from_a_new_base() {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    commit(&site, 4, &mut states);
+    archive(&site);
+    for quiet in [true, false] {
+        commit(&site, 6, &mut states);
+        archive(&site);
+        let manifest = batches(&site).into_iter().rfind(|path| path.to_string_lossy().ends_with("meta.json"));
+        let manifest = manifest.expect("manifest");
+        let mut bytes = fs::read(&manifest).expect("read");
+        bytes[30] ^= 1;
+        fs::write(&manifest, &bytes).expect("damage");
+        if !quiet {
+            commit(&site, 3, &mut states);
+        }
+        let report = archive(&site);
+        assert_eq!((report.gaps.len(), report.bases.len()), (1, 1), "{report:?}");
+        commit(&site, 3, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 3), "{report:?}");
+        assert_eq!(restored(&site, None).0, live(&site));
+        commit(&site, 2, &mut states);
+        assert_eq!(archive(&site).gaps, Vec::<String>::new(), "said until the chain goes on, and not after");
+    }
+    assert!(site.verify().is_err(), "the damaged manifests are still named");
+}
+
 #[test]
 fn a_missing_batch_in_the_middle_is_named_with_what_can_still_be_restored() {
     let site = Site::logged();

@@ -43,6 +43,8 @@ fn the_newest_base_before_the_target_begins() {
     assert_eq!(best(RecoveryTarget::Time(at(12))), Some(0), "the second lineage had not begun");
     assert_eq!(bases_for(&bases, RecoveryTarget::Transaction(30)), [2, 1, 0], "the older lineage is the second choice");
     assert_eq!(best(RecoveryTarget::Time(at(9))), None);
+    // At its very end a base may hold something that was committed a moment later: the one before is certain not to.
+    assert_eq!((best(RecoveryTarget::Time(at(40))), best(RecoveryTarget::Time(at(41)))), (Some(2), Some(3)));
     let mut other = base(1, 9, 5);
     other.history.stream = "t".to_owned();
     let bases = [base(3, 1, 10), other];
