@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# The long fault campaigns: `kill -9` of the agent at many points of a backup and of a restore in place, on real
-# servers. `make test` runs a small version of each.
+# The long fault campaigns: `kill -9` of the agent at many points of a backup and of a restore in place, and rounds of
+# writing, archiving, killing the server and restoring, on real servers. `make test` runs a small version of each.
 #
-#   campaign.sh [simulated] [postgresql] [neo4j]           without arguments: all three
+#   campaign.sh [simulated] [postgresql] [neo4j] [online]           without arguments: all of them
 #
 #   simulated    every durable step of the agent, one after the other, with a simulated database
 #   postgresql   KILLS points spread over a base backup and over a restore in place of a real PostgreSQL
 #   neo4j        KILLS points spread over a dump and over a restore in place of a real Neo4j
+#   online       ROUNDS rounds on a real Neo4j of each version: writers, a base at a random moment, increments, `kill -9` of
+#                the server, restores to the end, to a time and to a transaction
 #
-# KILLS can be set in the environment; without it, 20. After each kill there must be a complete, verified backup or none,
+# KILLS and ROUNDS can be set in the environment; without it, 20 and 25. After each kill there must be a complete, verified backup or none,
 # old or new data, no debris after the next start, and the server up. The last lines are the figures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,12 +19,12 @@ command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
 # The job server of a calling make is not meant for cargo.
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-export NEO4J_BACKUP_KILLS="${KILLS:-20}"
+export NEO4J_BACKUP_KILLS="${KILLS:-20}" NEO4J_BACKUP_ROUNDS="${ROUNDS:-25}"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j)
+[ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j online)
 for part in "${parts[@]}"; do
     case "$part" in
-        simulated | postgresql | neo4j) ;;
+        simulated | postgresql | neo4j | online) ;;
         *)
             echo "campaign: there is no part $part; see the head of this script" >&2
             exit 2
@@ -47,6 +49,7 @@ for part in "${parts[@]}"; do
             ;;
         postgresql) run roundtrip::kill::postgres ;;
         neo4j) run roundtrip::kill::neo4j ;;
+        online) run online::rounds ;;
     esac
     printf 'figure: part %s: %d s\n' "$part" $((SECONDS - begin)) | tee -a "$record/output"
 done
@@ -54,4 +57,4 @@ done
 printf '\nFigures of %s\n' "$(uname -srm), $(nproc) processors"
 # A test's own words may follow on the line of its name.
 sed -n 's/^.*figure: /  /p' "$record/output"
-printf 'make campaign: %d s; all kills left what they should\n' $((SECONDS - started))
+printf 'make campaign: %d s; everything was as it should be\n' $((SECONDS - started))

@@ -17,13 +17,7 @@ use std::collections::BTreeMap;
 pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
     let mut report = RescanReport { found: 0, added: 0, missing: 0, problems: Vec::new(), batches: 0 };
     let (mut first_error, mut any_readable) = (None, false);
-    let mut by_repository: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
-    for target in context.targets.values() {
-        for name in &target.repositories {
-            by_repository.entry(name).or_default().push(target);
-        }
-    }
-    for (name, targets) in by_repository {
+    for (name, targets) in by_repository(context) {
         task.phase(&format!("reading the manifests of {name}"), 0);
         let mut found: Vec<SignedManifest> = Vec::new();
         let mut readable = true;
@@ -85,6 +79,16 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
         Some(error) if !any_readable => Err(error),
         _ => Ok(report),
     }
+}
+
+fn by_repository(context: &Context) -> BTreeMap<&str, Vec<&Target>> {
+    let mut found: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
+    for target in context.targets.values() {
+        for name in &target.repositories {
+            found.entry(name).or_default().push(target);
+        }
+    }
+    found
 }
 
 /// Every batch of a target's log whose manifest can be used; the others become problems.

@@ -7,7 +7,7 @@
 use super::writers::{Acknowledged, Writers, check_invariants, prepare};
 use super::{configure, holds_all, open, restless, restored};
 use crate::roundtrip::all_passed;
-use crate::servers::neo4j::Neo4jServer;
+use crate::servers::neo4j::{NEWEST_VERSION, Neo4jOptions, Neo4jServer, VERSION};
 use crate::site::{Site, restore_request};
 use jiff::Timestamp;
 use neo4j_backup_agent::base::clock::{Clock, SystemClock};
@@ -17,6 +17,9 @@ use neo4j_backup_agent::operation::answer::{Answer, ArchiveReport, RestoreReport
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// How many rounds the campaign plays with each version.
+const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
 
 /// A small random generator: rounds are random, a failure names its seed.
 pub(super) struct Random(pub(super) u64);
@@ -41,13 +44,14 @@ pub(super) fn archive(site: &Site) -> ArchiveReport {
 }
 
 /// A restore into a new directory, and another server on it.
-fn restore(site: &Site, name: &str, until: Option<RecoveryTarget>) -> (RestoreReport, Neo4jServer) {
+fn restore(round: &Round, name: &str, until: Option<RecoveryTarget>) -> (RestoreReport, Neo4jServer) {
+    let site = &round.site;
     let aside: PathBuf = site.path(&format!("{name}-data"));
     let request = RestoreRequest { until, ..restore_request("graph", Destination::Into(aside.clone())) };
     let report = restored(site, request);
     let judged: Vec<_> = report.checks.iter().filter(|check| check.name != "counts").cloned().collect();
     all_passed(&judged, &["connectivity", "schema_consistency", "orphan_detection", "database_check", "recovered_end"]);
-    let server = open(site, name, &aside);
+    let server = open(site, name, &aside, round.version);
     (report, server)
 }
 
@@ -63,11 +67,12 @@ struct Round {
     base_end: u64,
     /// A moment between the base and the archive's end.
     moment: Timestamp,
+    version: Option<&'static str>,
 }
 
-fn play(random: &mut Random) -> Round {
+fn play(random: &mut Random, version: Option<&'static str>) -> Round {
     let site = Site::with("");
-    let server = Arc::new(Neo4jServer::start(site.root(), &restless()));
+    let server = Arc::new(Neo4jServer::start(site.root(), &Neo4jOptions { version, ..restless() }));
     configure(&site, &server);
     prepare(&server);
     let writers = Writers::start(&server, 4);
@@ -98,12 +103,12 @@ fn play(random: &mut Random) -> Round {
         }
         other => panic!("the base is not shown: {other:?}"),
     };
-    Round { end: here.to_transaction, site, server, archived, base_end, moment }
+    Round { end: here.to_transaction, site, server, archived, base_end, moment, version }
 }
 
 /// Restores to the end; returns the difference between transaction ids and the sum of the counters.
 fn to_the_end(round: &Round) -> u64 {
-    let (report, copy) = restore(&round.site, "end", None);
+    let (report, copy) = restore(round, "end", None);
     let reached = report.reached.expect("reached").transaction.expect("transaction");
     assert_eq!(reached, round.end);
     let sum = check_invariants(&copy);
@@ -113,13 +118,13 @@ fn to_the_end(round: &Round) -> u64 {
 
 fn to_a_transaction(round: &Round, difference: u64, random: &mut Random) {
     let wanted = round.base_end + random.below(round.end - round.base_end + 1);
-    let (report, copy) = restore(&round.site, "transaction", Some(RecoveryTarget::Transaction(wanted)));
+    let (report, copy) = restore(round, "transaction", Some(RecoveryTarget::Transaction(wanted)));
     assert_eq!(report.reached.expect("reached").transaction, Some(wanted));
     assert_eq!(check_invariants(&copy) + difference, wanted, "not one transaction more or less");
 }
 
 fn to_a_time(round: &Round, difference: u64) {
-    let (report, copy) = restore(&round.site, "time", Some(RecoveryTarget::Time(round.moment)));
+    let (report, copy) = restore(round, "time", Some(RecoveryTarget::Time(round.moment)));
     let reached = report.reached.expect("reached");
     assert!(reached.time.expect("time") <= round.moment, "{reached:?}");
     assert_eq!(check_invariants(&copy) + difference, reached.transaction.expect("transaction"));
@@ -134,11 +139,24 @@ fn to_a_time(round: &Round, difference: u64) {
 // req: X1 X2 X3 D1
 #[test]
 fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_transaction() {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let round = play(&mut random);
-    let difference = to_the_end(&round);
-    to_a_time(&round, difference);
-    to_a_transaction(&round, difference, &mut random);
-    round.site.verify().expect("base and batches are sound");
-    assert!(round.server.pid().is_some());
+    // A round each, so that every kind of restore is tried on a history of its own; the campaign plays more.
+    let rounds = std::env::var(ROUNDS).map_or(1, |text| text.parse().expect("a number of rounds"));
+    for version in [None, Some(NEWEST_VERSION)] {
+        for number in 0..rounds {
+            let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            println!("round {number} of {}, seed {seed:#x}", version.unwrap_or(VERSION));
+            let mut random = Random(seed);
+            let round = play(&mut random, version);
+            let difference = to_the_end(&round);
+            to_a_time(&round, difference);
+            to_a_transaction(&round, difference, &mut random);
+            round.site.verify().expect("base and batches are sound");
+            assert!(round.server.pid().is_some());
+            let (version, archived) = (version.unwrap_or(VERSION), round.archived.len());
+            let span = round.end - round.base_end;
+            println!(
+                "figure: neo4j {version} round {number}: {archived} acknowledged, {span} transactions after the base, all restored"
+            );
+        }
+    }
 }
