@@ -35,6 +35,7 @@ pub struct AgentProxy {
 
 /// Something that a followed job reports.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // The large one comes once, at the end.
 pub enum Update {
     /// The numbers moved.
     Progress(Progress),
