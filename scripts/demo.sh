@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole job on real databases, in one go: fill a Neo4j and a PostgreSQL, back both up through the agent's bus,
-# destroy them, restore them, compare, and open one backup with nothing but openssl, zstd and tar.
+# The whole job on real databases, in one go: fill a Neo4j and a PostgreSQL, back both up through the agent's bus, ship
+# the graph's log while it is written, delete by mistake, destroy both, restore them, the graph to the second before the
+# mistake, compare, and open one backup with nothing but openssl, zstd and tar.
 #
 # Everything lives in one temporary directory; nothing is left running. KEEP=1 keeps the directory.
 set -euo pipefail
@@ -131,12 +132,13 @@ graph_content() {
     cypher 'MATCH (p:Person) RETURN count(p), sum(p.id * size(p.name))'
     cypher 'MATCH (a)-[r:KNOWS]->(b) RETURN count(r), sum(r.weight * (a.id % 1000) + b.id)'
     cypher 'MATCH ()-[r:WORKS_AT]->(c:Company) RETURN count(r), sum(r.since), count(DISTINCT c.name)'
+    cypher 'MATCH (p:Person)-[:MADE]->(v:Visit) RETURN count(v), sum(v.number * p.id)'
 }
 metrics_content() {
     sql -c "SELECT count(*), md5(string_agg(id || name || site, ',' ORDER BY id)) FROM sensor"
     sql -c "SELECT count(*), md5(string_agg(sensor || '@' || extract(epoch FROM at) || '=' || value, ',' ORDER BY sensor, at)) FROM reading"
 }
-graph_before=$(graph_content) metrics_before=$(metrics_content)
+metrics_before=$(metrics_content)
 note "graph: $(cypher 'MATCH (n) RETURN count(n)') nodes, $(cypher 'MATCH ()-[r]->() RETURN count(r)') relationships"
 note "metrics: $(sql -c 'SELECT count(*) FROM reading') readings of $(sql -c 'SELECT count(*) FROM sensor') sensors"
 
@@ -159,7 +161,6 @@ home = "$work/graph"
 conf = "$work/graph/conf/neo4j.conf"
 admin = "$work/graph/bin/neo4j-admin"
 bolt = "bolt://127.0.0.1:$bolt_port"
-full = "dump"
 stop_command = ["$work/graph/bin/neo4j", "stop"]
 start_command = ["$work/graph/bin/neo4j", "start"]
 [target.metrics]
@@ -185,35 +186,63 @@ agent_answers() { kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended"; cl
 wait_for "the agent" agent_answers
 client check || true
 
-say "4. Full backups, through the client and the bus"
+say "4. Full backups, through the client and the bus; no server is stopped"
+graph_pid=$(cat "$work/graph/run/neo4j.pid")
 client backup graph --note "the demo's graph"
 client backup metrics --note "the demo's time series"
+
+say "5. The graph is written on, and its log is shipped meanwhile"
+write_visits() {
+    local batch
+    for batch in $(seq 1 40); do
+        cypher "UNWIND range(1, 50) AS i MATCH (p:Person {id: 1 + ($batch * 997 + i * 31) % $persons}) CREATE (p)-[:MADE]->(:Visit {number: $batch * 1000 + i, at: datetime()})" >/dev/null
+    done
+}
+write_visits &
+writer_pid=$!
+client backup graph --type incremental
+client backup graph --type incremental
+wait "$writer_pid"
+# A moment between two seconds in which nothing is written, so that "the second before" means one state.
+sleep 1.1
+graph_before=$(graph_content)
+chosen=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1.1
+note "$(cypher 'MATCH (v:Visit) RETURN count(v)') visits were written; it is $chosen"
+
+say "6. A mistake: half of the people are deleted; and the log is shipped once more"
+cypher 'MATCH (p:Person) WHERE p.id % 2 = 0 DETACH DELETE p' >/dev/null
+note "people left: $(cypher 'MATCH (p:Person) RETURN count(p)') of $persons"
+client backup graph --type incremental
+[ "$(cat "$work/graph/run/neo4j.pid")" = "$graph_pid" ] || fail "the graph server was stopped"
+note "the graph server was never stopped: it is still process $graph_pid"
 client list
 client verify --all
 
-say "5. Disaster: both data directories are destroyed"
+say "7. Disaster: both data directories are destroyed"
 "$work/graph/bin/neo4j" stop >/dev/null
 "$work/pg" stop >/dev/null
 rm -rf "$work/graph/data" "$work/metrics/data"
 note "gone: $work/graph/data, $work/metrics/data"
 
-say "6. Restored in place"
-client --yes restore graph --in-place
+say "8. Restored in place: the graph to the second before the mistake"
+client restore graph --in-place --to-time "$chosen" --dry-run
+client --yes restore graph --in-place --to-time "$chosen"
 client --yes restore metrics --in-place
 wait_for "Neo4j" graph_answers
 
-say "7. Compared"
+say "9. Compared"
 [ "$(graph_content)" = "$graph_before" ] || fail "the graph is not what it was"
 [ "$(metrics_content)" = "$metrics_before" ] || fail "the time series is not what it was"
 note "every node, relationship and property, every row and value is as it was"
 client status
 client restores
 
-say "8. One backup opened by the repository's own script"
+say "10. One backup opened by the repository's own script"
 graph_backup=$(find "$work/repository" -name 'graph-*.meta.json' -printf '%f\n' | head -n 1)
-sh "$work/repository/restore.sh" "${graph_backup%.meta.json}-dump" "$work/keys/current" "$work/by-script" | sed 's/^/  /'
+sh "$work/repository/restore.sh" "${graph_backup%.meta.json}-base" "$work/keys/current" "$work/by-script" | sed 's/^/  /'
 
-say "9. One backup opened with nothing but openssl, zstd and tar"
+say "11. One backup opened with nothing but openssl, zstd and tar"
 object=$(find "$work/repository" -name 'metrics-*.base.tar.zst.enc' | head -n 1)
 mkdir "$work/by-hand"
 note "openssl enc -d -aes-256-cbc -pbkdf2 -iter 100000 -pass file:KEY -in $(basename "$object") | zstd -d | tar -x"
@@ -225,4 +254,4 @@ say "What happened"
 data=$(du -sb "$work/graph/data" "$work/metrics/data" | awk '{s+=$1} END {printf "%.0f MB", s/1e6}')
 stored=$(du -sb "$work/repository" | awk '{printf "%.0f MB", $1/1e6}')
 note "two databases of $data were backed up into a signed, encrypted repository of $stored,"
-note "lost, and restored by two commands; their content was compared to the last value. It took ${SECONDS} s in all."
+note "lost, and restored by two commands, the graph to $chosen; their content was compared to the last value. It took ${SECONDS} s in all."

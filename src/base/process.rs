@@ -29,6 +29,11 @@ use std::time::Duration;
 const STDOUT_KEPT: u64 = 4 << 20;
 /// How long a program has to end after SIGTERM before SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(10);
+/// How long a program of an earlier process may still need to have started its daemon.
+const DAEMON_START_PATIENCE: Duration = Duration::from_secs(120);
+const DAEMON_START_INTERVAL: Duration = Duration::from_millis(20);
+/// What stands on record of a program that starts a daemon.
+const LEAVES_DAEMON: &str = "leaves-daemon";
 /// Bytes that a program's output pipe holds; an ordinary user gets no more than this.
 const PIPE_BYTES: i32 = 1 << 20;
 /// What of our own environment a program sees.
@@ -228,6 +233,9 @@ impl LocalLauncher {
 
     /// Kills what an earlier process left running and forgets it; returns the names of the killed programs.
     /// Only for whoever holds the state directory's lock: it takes everything on record for a leftover.
+    ///
+    /// A program that starts a daemon is let finish: killed between the daemon's start and the note of its number, it
+    /// would leave a server that nobody can stop any more.
     pub fn sweep(&self) -> Vec<String> {
         let mut killed = Vec::new();
         let Some(directory) = &self.registry else { return killed };
@@ -237,7 +245,8 @@ impl LocalLauncher {
             let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
             // The start time tells our old child from a stranger who got its number since.
             if let (Some(pid), Some(start), Some(name)) = (pid, lines.next(), lines.next())
-                && start_time(pid).as_deref() == Some(start)
+                && is_running(pid, start)
+                && !(lines.next() == Some(LEAVES_DAEMON) && ends_by_itself(pid, start))
             {
                 let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
                 killed.push(name.to_owned());
@@ -270,7 +279,8 @@ impl Launcher for LocalLauncher {
         let record = self.registry.as_ref().map(|directory| directory.join(child.id().to_string()));
         if let Some(path) = &record {
             let start = start_time(child.id() as i32).unwrap_or_default();
-            let _ = fs::write(path, format!("{start}\n{}\n", tool.name()));
+            let sort = if tool.leaves_daemon { LEAVES_DAEMON } else { "" };
+            let _ = fs::write(path, format!("{start}\n{}\n{sort}\n", tool.name()));
         }
         Ok(Running::new(child, tool, task.cancel().clone(), record))
     }
@@ -280,6 +290,17 @@ impl Launcher for LocalLauncher {
 fn start_time(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Whether the process that started then still runs; one that only waits to be reaped does not.
+fn is_running(pid: i32, start: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let dead = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    !dead && start_time(pid).as_deref() == Some(start)
+}
+
+fn ends_by_itself(pid: i32, start: &str) -> bool {
+    wait_until(DAEMON_START_PATIENCE, DAEMON_START_INTERVAL, || !is_running(pid, start))
 }
 
 /// A started program. Dropping it kills its whole group.
@@ -511,6 +532,24 @@ mod tests {
         let mut running = launcher.launch(&shell("sleep 60"), Streams::default(), &Task::unobserved()).expect("launch");
         assert_eq!(launcher.sweep(), vec!["sh".to_owned()]);
         assert!(wait_until(Duration::from_secs(10), Duration::from_millis(5), || !running.is_alive()));
+    }
+
+    // req: A14
+    #[test]
+    fn a_leftover_that_starts_a_daemon_is_let_finish() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let (go, note) = (directory.path().join("go"), directory.path().join("note"));
+        let registry = directory.path().join("registry");
+        fs::create_dir(&registry).expect("registry");
+        let launcher = LocalLauncher::with_registry(registry);
+        let script = format!("until [ -e '{}' ]; do sleep 0.01; done; echo noted >'{}'", go.display(), note.display());
+        let tool = shell(&script).leaves_daemon();
+        let started = launcher.launch(&tool, Streams::default(), &Task::unobserved()).expect("launch");
+        let sweeping = std::thread::spawn(move || launcher.sweep());
+        fs::write(&go, b"").expect("go");
+        assert_eq!(sweeping.join().expect("sweep"), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(&note).expect("it came to its end"), "noted\n");
+        drop(started);
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub struct AgentProxy {
 
 /// Something that a followed job reports.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // The large one comes once, at the end.
+// The large one comes once, at a job's end.
+#[allow(clippy::large_enum_variant)]
 pub enum Update {
     /// The numbers moved.
     Progress(Progress),

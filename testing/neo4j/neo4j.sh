@@ -7,6 +7,12 @@ conf=${NEO4J_CONF:-$home/conf}
 self=$(cd "$(dirname "$0")/.." && pwd)
 lib=$self/lib
 pid_file=$home/run/neo4j.pid
+# Versions that are years need Java 21 or later, which may stand beside the default.
+if [ -z "${JAVA_HOME:-}" ] && ls "$lib"/neo4j-kernel-20*.jar >/dev/null 2>&1; then
+    for candidate in /usr/lib/jvm/*-2[1-9]-*; do
+        [ ! -x "$candidate/bin/java" ] || JAVA_HOME=$candidate
+    done
+fi
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
 setting() { sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*//p" "$conf/neo4j.conf" 2>/dev/null | tail -n 1; }

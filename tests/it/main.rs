@@ -7,6 +7,7 @@ mod cli;
 mod damage;
 mod kill;
 mod neo4j;
+mod neo4j_log;
 mod online;
 mod postgres;
 mod refusals;

@@ -20,6 +20,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
+use jiff::Timestamp;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub(super) struct Neo4jRestore {
     /// Where the base ends.
     base_end: Option<LogMark>,
     /// Where the restore ends, if log was laid over the base.
+    /// Up to when the archived log is known to be complete.
+    covered_until: Option<Timestamp>,
     end: Option<LogMark>,
 }
 
@@ -71,6 +74,7 @@ impl Neo4jRestore {
             restored: Vec::new(),
             unpacked: false,
             base_end: manifest.position.as_ref().and_then(|position| position.mark.clone()),
+            covered_until: None,
             end: None,
         })
     }
@@ -127,12 +131,13 @@ impl RestoreSession for Neo4jRestore {
     fn log_sink(&mut self, batch: &LogBatch, task: &Task) -> Result<Box<dyn VolumeSink>> {
         task.check()?;
         self.unpacked = true;
+        self.covered_until = self.covered_until.max(Some(batch.created_at));
         Ok(Box::new(LogSink::new(&self.logs(), self.require_base_end()?, batch)))
     }
 
     fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
         let base_end = self.require_base_end()?.transaction;
-        let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: None }, task)?;
+        let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: self.covered_until }, task)?;
         self.end = Some(end.clone());
         Ok(end)
     }

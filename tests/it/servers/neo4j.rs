@@ -11,15 +11,18 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The version that is tested.
+/// The version that is tested unless another one is named.
 pub(crate) const VERSION: &str = "5.26.0";
+/// The newest version that is tested; it needs Java 21 or later.
+pub(crate) const NEWEST_VERSION: &str = "2026.08.1";
 
 /// How a server is set up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Neo4jOptions {
+    /// Which release; absent = `VERSION`.
+    pub(crate) version: Option<&'static str>,
     /// The password of user `neo4j`; absent = authentication off.
     pub(crate) password: Option<String>,
     /// More lines of `neo4j.conf`.
@@ -41,11 +44,12 @@ impl Neo4jServer {
     /// Lays out a home at `DIRECTORY/neo4j` without starting anything.
     pub(crate) fn lay_out(directory: &Path, options: &Neo4jOptions) -> Neo4jServer {
         let home = directory.join("neo4j");
-        script("make-home.sh", &[jars(), &home]);
+        let jars = jars(options.version.unwrap_or(VERSION));
+        script("make-home.sh", &[&jars, &home]);
         if options.own_jars {
             fs::remove_file(home.join("lib")).expect("unlinking lib");
             let linked = home.join("lib");
-            let from = jars().join("lib");
+            let from = jars.join("lib");
             let hard = Command::new("cp").arg("-al").args([&from, &linked]).output().expect("cp");
             if !hard.status.success() {
                 let _ = fs::remove_dir_all(&linked);
@@ -254,10 +258,9 @@ fn is_dead(pid: i32) -> bool {
     threads <= 1 && stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// The cached jars; fetched by the first who asks.
-fn jars() -> &'static PathBuf {
-    static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| PathBuf::from(script("fetch.sh", &[Path::new(VERSION)])))
+/// The cached jars of a release; fetched by the first who asks.
+fn jars(version: &str) -> PathBuf {
+    PathBuf::from(script("fetch.sh", &[Path::new(version)]))
 }
 
 fn script(name: &str, arguments: &[&Path]) -> String {

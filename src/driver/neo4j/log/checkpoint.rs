@@ -6,7 +6,7 @@
 
 use super::entry::{u32_at, u64_at};
 use super::files::{self, numbered};
-use super::format::Kernel;
+use super::format::{Kernel, LogFormat};
 use super::header::{HEADER_BYTES, STORE_ID_BYTES};
 use super::scan::checksum_text;
 use crate::artifact::log_batch::LogMark;
@@ -42,7 +42,7 @@ pub struct Checkpoint {
     pub checksum: u32,
     /// When that transaction was committed, in milliseconds since 1970.
     pub committed_ms: i64,
-    /// The last append index (5.20 and later).
+    /// That transaction's append index (5.20 and later).
     pub append_index: Option<u64>,
     /// When the checkpoint was made, in milliseconds since 1970.
     pub made_ms: i64,
@@ -82,10 +82,11 @@ impl Checkpoint {
         let made_ms = long() as i64;
         at += STORE_ID_BYTES;
         let transaction = u64_at(body, at);
-        // From 5.20 an append index and a kernel version stand before the checksum.
+        // From 5.20 its append index and kernel version stand before its checksum. The last append index of all,
+        // further on, may be that of a later transaction, which was not complete then.
+        let append_index = (kernel >= Kernel::V5_20).then(|| u64_at(body, at + 8));
         at += if kernel >= Kernel::V5_20 { 8 + 8 + 1 } else { 8 };
         let (checksum, committed_ms) = (u32_at(body, at), u64_at(body, at + 4) as i64);
-        let append_index = (kernel >= Kernel::V5_20).then(|| u64_at(body, at + 4 + 8 + 8));
         let checkpoint = Checkpoint {
             log_version,
             log_offset,
@@ -120,14 +121,17 @@ pub fn newest_of<'a>(logs: impl DoubleEndedIterator<Item = &'a [u8]>) -> Option<
     logs.rev().find(|file| !is_empty(file)).and_then(newest_checkpoint)
 }
 
+/// Whether nothing was written yet. A log of an unknown format is not empty: what it holds cannot be told.
 fn is_empty(file: &[u8]) -> bool {
-    file.get(HEADER_BYTES as usize..).is_none_or(|entries| entries.first().is_none_or(|&byte| byte == 0))
+    let known = file.first().is_none_or(|&byte| byte == 0 || LogFormat::of(byte).is_ok());
+    known && file.get(HEADER_BYTES as usize..).is_none_or(|entries| entries.first().is_none_or(|&byte| byte == 0))
 }
 
 /// The newest checkpoint in the bytes of a checkpoint log. `None` when there is none or an unknown form is among them:
 /// that one may be the newest of all, so that nothing before it counts. A last entry that is not whole is being
 /// written, or its writer died, and does not count, as it would not for the server.
 pub fn newest_checkpoint(file: &[u8]) -> Option<Checkpoint> {
+    LogFormat::of(*file.first()?).ok()?;
     let mut rest = file.get(HEADER_BYTES as usize..)?;
     let mut newest = None;
     while rest.first().is_some_and(|&byte| byte != 0) {
@@ -208,7 +212,7 @@ pub(super) mod tests {
         long(&mut bytes, of.committed_ms as u64);
         long(&mut bytes, u64::MAX);
         if let Some(index) = of.append_index {
-            long(&mut bytes, index);
+            long(&mut bytes, index + 3);
         }
         bytes.resize(entry_bytes(kernel) - 4, 0);
         let sum = crc32c::crc32c(&bytes);
@@ -267,6 +271,12 @@ pub(super) mod tests {
         std::fs::write(directory.path().join("checkpoint.0"), &full).expect("write");
         std::fs::write(directory.path().join("checkpoint.1"), real_header()).expect("write");
         assert_eq!(last_checkpoint(directory.path()).expect("read").map(|c| c.transaction), Some(3));
+        // An enveloped log has its entries elsewhere: the older file's checkpoint is not the newest.
+        let mut enveloped = real_header();
+        enveloped[0] = 10;
+        enveloped.resize(4096, 0);
+        std::fs::write(directory.path().join("checkpoint.1"), enveloped).expect("write");
+        assert_eq!(last_checkpoint(directory.path()).expect("read"), None);
     }
 
     #[test]

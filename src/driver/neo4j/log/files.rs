@@ -33,9 +33,6 @@ pub fn numbered(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// How many files are held open at most, the oldest first: those are the next to be pruned.
-const PINS_MAX: usize = 256;
-
 /// A file of the transaction log that is held open: it can be read even after the server removed it.
 #[derive(Clone, Debug)]
 pub struct LogFile {
@@ -87,9 +84,15 @@ impl LogFile {
 #[derive(Debug, Default)]
 pub struct Pins {
     files: BTreeMap<u64, LogFile>,
+    most: Option<usize>,
 }
 
 impl Pins {
+    /// Holds `most` files open at a time, the oldest first: those are the next to be pruned.
+    pub fn at_most(most: usize) -> Pins {
+        Pins { most: Some(most), ..Pins::default() }
+    }
+
     /// Opens the files of `directory` from number `from` on that are not held yet, and lets go of those before. A
     /// file that was replaced by another one of the same number is an error `LOG_FORKED`: the directory is not the
     /// one that was pinned.
@@ -101,7 +104,8 @@ impl Pins {
     /// As [`Pins::hold`], but lets go of nothing: what was read may not be archived yet.
     pub(super) fn hold_more(&mut self, directory: &Path, from: u64) -> Result<()> {
         for (number, path) in numbered(directory, TRANSACTIONS)? {
-            if number < from || (self.files.len() >= PINS_MAX && !self.files.contains_key(&number)) {
+            let full = self.most.is_some_and(|most| self.files.len() >= most) && !self.files.contains_key(&number);
+            if number < from || full {
                 continue;
             }
             let Some(opened) = LogFile::open(number, &path)? else { continue };
@@ -139,8 +143,18 @@ impl Pins {
         }
     }
 
+    /// A file that is held.
+    pub fn get(&self, number: u64) -> Option<LogFile> {
+        self.files.get(&number).cloned()
+    }
+
+    /// The oldest and the newest number that are held.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        Some((*self.files.first_key_value()?.0, *self.files.last_key_value()?.0))
+    }
+
     /// The oldest and the newest number that can be read, held or in `directory`, from `from` on.
-    pub fn range(&self, directory: &Path, from: u64) -> Result<Option<(u64, u64)>> {
+    pub(super) fn readable(&self, directory: &Path, from: u64) -> Result<Option<(u64, u64)>> {
         let listed = numbered(directory, TRANSACTIONS)?.into_iter().map(|(number, _)| number);
         let all: Vec<u64> = listed.chain(self.files.keys().copied()).filter(|&number| number >= from).collect();
         Ok(all.iter().min().zip(all.iter().max()).map(|(&oldest, &newest)| (oldest, newest)))
@@ -176,7 +190,7 @@ mod tests {
         let mut bytes = [0; 3];
         let held = pins.open(directory.path(), 1).expect("open").expect("pinned");
         held.file.read_exact_at(&mut bytes, 0).expect("read");
-        let range = |pins: &Pins| pins.range(directory.path(), 1).expect("list");
+        let range = |pins: &Pins| pins.readable(directory.path(), 1).expect("list");
         assert_eq!((&bytes, range(&pins)), (b"one", Some((1, 2))));
         // Made before the other is removed, so that it cannot get its number.
         std::fs::write(path(3), "other").expect("write");

@@ -8,6 +8,7 @@ use super::scan::{Predecessor, Scanner, Step, data_end};
 use super::source::Neo4jLog;
 use super::walk::{TransactionSummary, transactions};
 use crate::artifact::log_batch::LogMark;
+use crate::base::Code;
 use crate::base::task::Task;
 use crate::driver::log::{LogSource, Resumption};
 use proptest::prelude::*;
@@ -101,6 +102,34 @@ fn they_are_archived_byte_for_byte() {
             assert!(file[data.len().max(HEADER_BYTES as usize)..].iter().all(|&byte| byte == 0), "{name} {number}");
         }
     }
+}
+
+#[test]
+fn an_enveloped_log_is_refused_by_name() {
+    let directory = unpack("enveloped");
+    let path = directory.path().to_owned();
+    let source = Neo4jLog::new(move || Ok(path.clone()));
+    let mark = LogMark {
+        file: 0,
+        offset: HEADER_BYTES,
+        transaction: 1,
+        began: None,
+        checksum: None,
+        append_index: Some(1),
+        committed_at: None,
+    };
+    let errors = [
+        source.resume(&mark, &Task::unobserved()).map(|_| ()).expect_err("refuse"),
+        transactions(directory.path()).map(|_| ()).expect_err("refuse"),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Code::Neo4jUnsupported);
+        assert!(error.message().contains("V10 (enveloped)"), "{error}");
+    }
+    // Its identity is known all the same, its checkpoints are not.
+    assert!(store_id(directory.path()).expect("read").is_some());
+    assert_eq!(last_checkpoint(directory.path()).expect("read"), None);
+    assert_eq!(last_transaction_of_closed(directory.path()).expect("read"), None);
 }
 
 proptest! {

@@ -26,7 +26,7 @@ pub(super) enum Place {
 /// Looks for `after` in `directory`, and in what is held of it.
 pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task) -> Result<Place> {
     let named = directory.display();
-    let Some((oldest, newest)) = pins.range(directory, 0)? else {
+    let Some((oldest, newest)) = pins.readable(directory, 0)? else {
         return Ok(Place::Gap(format!("there is no log in {named}")));
     };
     let wanted = format!("the archive ends after transaction {} in file {}", after.transaction, after.file);
@@ -39,7 +39,7 @@ pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task
             None => Ok(Place::At(file, after.offset)),
         };
     }
-    let first = pins.range(directory, after.file)?.map_or(oldest, |(first, _)| first);
+    let first = pins.readable(directory, after.file)?.map_or(oldest, |(first, _)| first);
     let file = pins.open(directory, first)?;
     let header = file.as_ref().map(LogFile::header).transpose()?.flatten();
     let (Some(file), Some((header, _))) = (file, header) else {

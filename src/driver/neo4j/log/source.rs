@@ -10,6 +10,9 @@ use crate::driver::log::{LogSource, Resumption};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+/// How many files are held open at most.
+const PINS_MAX: usize = 256;
+
 /// Says where the log is; asked anew each time, because the configuration may change.
 type FindDirectory = Box<dyn Fn() -> Result<PathBuf> + Send + Sync>;
 
@@ -23,7 +26,7 @@ pub struct Neo4jLog {
 impl Neo4jLog {
     /// The log in the directory that `directory` finds.
     pub fn new(directory: impl Fn() -> Result<PathBuf> + Send + Sync + 'static) -> Self {
-        Neo4jLog { directory: Box::new(directory), pins: Arc::default() }
+        Neo4jLog { directory: Box::new(directory), pins: Arc::new(Mutex::new(Pins::at_most(PINS_MAX))) }
     }
 }
 

@@ -87,7 +87,7 @@ impl Walk {
     }
 }
 
-/// A transaction as `neo4j-backupctl transactions` lists it.
+/// A transaction, for a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionSummary {
     /// Its id.

@@ -75,6 +75,10 @@ impl PinnedLogs {
         let newest = self.files.keys().next_back().copied();
         let mut end: Option<LogMark> = None;
         for log in self.files.values() {
+            // A file of an unknown format is refused; one that was only just begun holds nothing yet.
+            if log.header()?.is_none() {
+                continue;
+            }
             let before = end.as_ref().map(Predecessor::from).unwrap_or_default();
             let found = data_end(&*log.file, &log.name(), HEADER_BYTES, before, &|| task.check())?;
             if found.tail == Tail::Incomplete && Some(log.number) != newest {
