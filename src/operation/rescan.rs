@@ -66,12 +66,7 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
             report.found += found.len() as u64;
             report.added += added;
             report.missing += missing;
-            for (target, batches) in logs {
-                let (added, missing) = log_records::replace_repository(context, name, &target.name, &batches)?;
-                report.batches += batches.len() as u64;
-                report.added += added;
-                report.missing += missing;
-            }
+            enter_logs(context, name, logs, &mut report)?;
         }
     }
     match first_error {
@@ -89,6 +84,22 @@ fn by_repository(context: &Context) -> BTreeMap<&str, Vec<&Target>> {
         }
     }
     found
+}
+
+/// Makes the ledger agree with what was found of logs in a repository.
+fn enter_logs(
+    context: &Context,
+    repository: &str,
+    logs: Vec<(&Target, Vec<SignedLogBatch>)>,
+    report: &mut RescanReport,
+) -> Result<()> {
+    for (target, batches) in logs {
+        let (added, missing) = log_records::replace_repository(context, repository, &target.name, &batches)?;
+        report.batches += batches.len() as u64;
+        report.added += added;
+        report.missing += missing;
+    }
+    Ok(())
 }
 
 /// Every batch of a target's log whose manifest can be used; the others become problems.

@@ -147,13 +147,16 @@ fn newest_base(
     Ok(newest)
 }
 
-/// The last batch of the newest lineage that can be opened, and the keys of manifests after it that cannot.
+/// Manifests that cannot be opened: the first transaction that their keys name, and the keys.
+type Damaged = Vec<(u64, ObjectKey)>;
+
+/// The last batch of the newest lineage that can be opened, and the manifests after it that cannot.
 fn last_batch(
     context: &Context,
     target: &Target,
     repository: &Repository,
     stream: &str,
-) -> Result<(Option<SignedLogBatch>, Vec<(u64, ObjectKey)>)> {
+) -> Result<(Option<SignedLogBatch>, Damaged)> {
     if let Some(recorded) = log_records::last_batch(context, target, repository.name(), stream)? {
         match repository.batch(&ObjectKey::new(recorded.key.as_str())?) {
             Ok(signed) if signed.bytes_sha256 == recorded.manifest_sha256 => return Ok((Some(signed), Vec::new())),

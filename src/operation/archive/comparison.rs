@@ -3,6 +3,7 @@
 use super::chain_end::{self, ChainEnd, ResumePoint};
 use super::lineage::{self, Chain, Event, Found};
 use crate::artifact::log_batch::LogMark;
+use crate::artifact::object_key::ObjectKey;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Source;
@@ -39,6 +40,15 @@ impl BasePlace {
     }
 }
 
+/// A piece of the log that is not archived and can no longer be.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    /// Which; the same words as long as it is the same piece.
+    pub(super) what: String,
+    /// What the source says of it.
+    pub(super) why: String,
+}
+
 /// A repository and what was found.
 pub(super) struct Compared {
     /// The repository; it has failed if it cannot be archived to.
@@ -46,7 +56,7 @@ pub(super) struct Compared {
     /// How its chain stands.
     pub(super) chain: Chain,
     /// What is lost between its end and where the log can go on.
-    pub(super) lost: Option<String>,
+    pub(super) lost: Option<Lost>,
     /// Where the log goes on.
     pub(super) resume: Option<(ResumePoint, Box<dyn LogReader>)>,
 }
@@ -54,7 +64,7 @@ pub(super) struct Compared {
 /// What was found in one repository.
 struct Look {
     found: Found,
-    lost: Option<String>,
+    lost: Option<Lost>,
     resume: Option<(ResumePoint, Box<dyn LogReader>)>,
     archived: u64,
     /// Why the log could not be compared, where a base may be taken all the same.
@@ -185,7 +195,11 @@ fn look(
     };
     let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
     let mut look = Look { archived: end.last_transaction(), ..Look::of(Found::Gap(lineage)) };
-    let mut lost = end.damaged.first().map(|(_, key)| format!("the manifest {key} cannot be opened"));
+    let unopened = |(_, key): &(u64, ObjectKey)| Lost {
+        what: format!("the manifest {key} cannot be opened"),
+        why: "`verify --all` says why".to_owned(),
+    };
+    let mut lost = end.damaged.first().map(unopened);
     for point in end.points() {
         match log.resume(&point.mark, task) {
             Ok(Resumption::Continues(reader)) => {
@@ -203,10 +217,10 @@ fn look(
                 return Ok(look);
             }
             Ok(Resumption::Gap(why)) => {
-                lost.get_or_insert(format!(
-                    "what follows transaction {} is no longer there: {why}",
-                    point.mark.transaction
-                ));
+                lost.get_or_insert(Lost {
+                    what: format!("what follows transaction {} is no longer there", point.mark.transaction),
+                    why,
+                });
             }
             Err(error) if is_about_the_log(error.code()) => {
                 look.found = Found::Continues(lineage);

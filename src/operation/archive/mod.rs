@@ -31,7 +31,7 @@ use crate::operation::{backup, log_records};
 use crate::repository::catalog::Repository;
 use crate::telemetry::record::Occasion;
 use batch::{Chained, Group};
-use comparison::Compared;
+use comparison::{Compared, Lost};
 use lineage::Chain;
 
 /// What is collected along the way.
@@ -122,8 +122,8 @@ impl Run<'_> {
                 self.failures.push(error);
                 continue;
             }
-            if let Some(text) = &lost {
-                self.lost(&name, text, task)?;
+            if let Some(lost) = &lost {
+                self.lost(&name, lost, task)?;
             }
             match (chain, resume) {
                 (Chain::Whole(lineage), Some((point, reader))) => {
@@ -188,14 +188,19 @@ impl Run<'_> {
         Ok(repository)
     }
 
-    /// A piece of the log is lost: said at once, everywhere.
-    fn lost(&mut self, repository: &str, why: &str, task: &Task) -> Result<()> {
-        let text = format!("repository {repository}: a piece of the log of {} is lost: {why}", self.target.name);
-        task.warn(&text);
-        if !self.report.dry_run {
-            log_records::announce(self.context, &self.target.name, Occasion::LogGap, &text)?;
+    /// A piece of the log is lost: said at once, everywhere. On record it comes once.
+    fn lost(&mut self, repository: &str, lost: &Lost, task: &Task) -> Result<()> {
+        let name = &self.target.name;
+        let text = format!("repository {repository}: a piece of the log of {name} is lost: {}", lost.what);
+        let told = format!("{text}: {}", lost.why);
+        if self.report.gaps.contains(&told) {
+            return Ok(());
         }
-        self.report.gaps.push(text);
+        task.warn(&told);
+        if !self.report.dry_run {
+            log_records::announce(self.context, name, Occasion::LogGap, &text)?;
+        }
+        self.report.gaps.push(told);
         Ok(())
     }
 
@@ -243,8 +248,8 @@ impl Run<'_> {
                 self.failures.push(error);
                 continue;
             }
-            if let Some(text) = &lost {
-                self.lost(&name, text, task)?;
+            if let Some(lost) = &lost {
+                self.lost(&name, lost, task)?;
             }
             self.report.steps.push(match (chain, &resume) {
                 (Chain::Whole(lineage), Some((point, _))) => {

@@ -6,6 +6,7 @@ use crate::artifact::manifest::Manifest;
 use crate::artifact::object_key::{BatchPlace, ObjectKey};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::log::RecoveryTarget;
+use crate::ledger::log::LogEnd;
 use crate::operation::answer::Reached;
 use crate::operation::context::{Context, Target};
 use crate::repository::catalog::Repository;
@@ -136,9 +137,14 @@ pub(super) fn make(
     let archived = archive_end(repository, &keys, &base.mark)?;
     let Opened { signed, damaged } = open_needed(repository, &keys, base, until)?;
     let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
-    let covered = covered_until(context, target, repository, base, &archived)?;
+    let known = known_end(context, target, repository, base)?;
+    // What the ledger knows of the end holds only if that end is here.
+    let covered = known.as_ref().filter(|end| end.transaction <= archived.transaction).map(|end| end.covered_until);
     match plan::path(&base.mark, manifest.created_at, &pieces, until, covered) {
         Ok(Path { pieces: chosen, end, cut }) => {
+            if until == RecoveryTarget::End {
+                check_end(target, repository, &end, &damaged, known.as_ref())?;
+            }
             check_links(&chosen, &signed)?;
             let batches: Vec<LogBatch> = chosen.iter().map(|index| signed[*index].batch.clone()).collect();
             check_objects(target, repository, base, &batches)?;
@@ -150,7 +156,7 @@ pub(super) fn make(
             Err(hole(target, repository, &after, next, &damaged))
         }
         Err(Obstacle::Beyond { end, covered_until }) => match damaged.first() {
-            Some((key, error)) => Err(gap(target, repository, &end, &format!("{key} cannot be opened: {error}"))),
+            Some(damaged) => Err(gap(target, repository, &end, &damaged.to_string())),
             None => {
                 let text = format!(
                     "the archive of {} in repository {} ends with transaction {}{}, and is known to hold everything up to {covered_until}",
@@ -170,8 +176,20 @@ pub(super) fn make(
 
 struct Opened {
     signed: Vec<SignedLogBatch>,
-    /// Manifests that cannot be used, and why.
-    damaged: Vec<(ObjectKey, Error)>,
+    damaged: Vec<Damaged>,
+}
+
+/// A manifest that cannot be used.
+struct Damaged {
+    key: ObjectKey,
+    first_transaction: u64,
+    error: Error,
+}
+
+impl std::fmt::Display for Damaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} cannot be opened: {}", self.key, self.error)
+    }
 }
 
 /// Opens the manifests from the one that the base lies in to the one that the target lies in.
@@ -183,7 +201,7 @@ fn open_needed(
 ) -> Result<Opened> {
     let first = keys.iter().rposition(|(place, _)| place.first_transaction <= base.mark.transaction + 1).unwrap_or(0);
     let mut opened = Opened { signed: Vec::new(), damaged: Vec::new() };
-    for (_, key) in &keys[first.min(keys.len())..] {
+    for (place, key) in &keys[first.min(keys.len())..] {
         match repository.batch(key) {
             Ok(signed) => {
                 let batch = &signed.batch;
@@ -202,7 +220,8 @@ fn open_needed(
             Err(error)
                 if matches!(error.code(), Code::SignatureInvalid | Code::BackupCorrupted | Code::ObjectNotFound) =>
             {
-                opened.damaged.push((key.clone(), error));
+                let first_transaction = place.first_transaction;
+                opened.damaged.push(Damaged { key: key.clone(), first_transaction, error });
             }
             Err(error) => return Err(error),
         }
@@ -232,21 +251,34 @@ fn archive_end(repository: &Repository, keys: &[(BatchPlace, ObjectKey)], base: 
     Ok(base.clone())
 }
 
-/// Up to when the archive is known to hold everything, beyond what its batches say: the ledger knows of runs that found
-/// nothing to archive.
-fn covered_until(
-    context: &Context,
-    target: &Target,
-    repository: &Repository,
-    base: &Base,
-    archived: &LogMark,
-) -> Result<Option<Timestamp>> {
+/// How far the ledger knows the archive to reach, beyond what its batches say: it knows of runs that found nothing to
+/// archive, and of batches that have gone.
+fn known_end(context: &Context, target: &Target, repository: &Repository, base: &Base) -> Result<Option<LogEnd>> {
     let ends = context.ledger.log_ends(&target.name)?;
-    let ours = ends.into_iter().find(|end| {
+    Ok(ends.into_iter().find(|end| {
         end.chain.repository == repository.name()
             && (&end.chain.stream, end.chain.lineage) == (&base.history.stream, base.history.lineage)
-    });
-    Ok(ours.filter(|end| end.transaction <= archived.transaction).map(|end| end.covered_until))
+    }))
+}
+
+/// All that was archived is wanted: an end that cannot be opened, or is gone, must not pass for a shorter archive.
+fn check_end(
+    target: &Target,
+    repository: &Repository,
+    end: &LogMark,
+    damaged: &[Damaged],
+    known: Option<&LogEnd>,
+) -> Result<()> {
+    if let Some(damaged) = damaged.iter().find(|damaged| damaged.first_transaction > end.transaction) {
+        return Err(gap(target, repository, end, &damaged.to_string()));
+    }
+    match known {
+        Some(known) if known.transaction > end.transaction => {
+            let why = format!("it was archived up to transaction {}, and what follows is missing", known.transaction);
+            Err(gap(target, repository, end, &why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A batch names the one before it by the hash of its manifest: an older one, validly signed, does not pass for it.
@@ -280,18 +312,11 @@ fn check_objects(target: &Target, repository: &Repository, base: &Base, batches:
     Ok(())
 }
 
-fn hole(
-    target: &Target,
-    repository: &Repository,
-    after: &LogMark,
-    next: &LogBatch,
-    damaged: &[(ObjectKey, Error)],
-) -> Error {
-    let inside = damaged
-        .iter()
-        .find(|(key, _)| next.predecessor.as_ref().is_some_and(|link| &link.key == key) || next.predecessor.is_none());
+fn hole(target: &Target, repository: &Repository, after: &LogMark, next: &LogBatch, damaged: &[Damaged]) -> Error {
+    let before_next = |damaged: &&Damaged| next.predecessor.as_ref().is_none_or(|link| link.key == damaged.key);
+    let inside = damaged.iter().find(before_next);
     let why = match (inside.or(damaged.first()), &next.predecessor) {
-        (Some((key, error)), _) => format!("{key} cannot be opened: {error}"),
+        (Some(damaged), _) => damaged.to_string(),
         (None, Some(link)) => format!("the batch {} is missing", link.key),
         (None, None) => {
             let to = next.start.transaction;
