@@ -140,7 +140,7 @@ fn to_a_time(round: &Round, difference: u64) {
 #[test]
 fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_transaction() {
     // A round each, so that every kind of restore is tried on a history of its own; the campaign plays more.
-    let rounds = std::env::var(ROUNDS).map_or(1, |text| text.parse().expect("a number of rounds"));
+    let rounds: u64 = std::env::var(ROUNDS).map_or(1, |text| text.parse().expect("a number of rounds"));
     for version in [None, Some(NEWEST_VERSION)] {
         for number in 0..rounds {
             let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
