@@ -200,7 +200,10 @@ write_visits() {
 }
 write_visits &
 writer_pid=$!
+visits() { [ "$(cypher 'MATCH (v:Visit) RETURN count(v)')" -ge "$1" ]; }
+wait_for "the first visits" visits 200
 client backup graph --type incremental
+wait_for "more visits" visits 1000
 client backup graph --type incremental
 wait "$writer_pid"
 # A moment between two seconds in which nothing is written, so that "the second before" means one state.

@@ -55,6 +55,41 @@ fn open(site: &Site, name: &str, data: &Path, version: Option<&'static str>) -> 
     Neo4jServer::start(&root, &options)
 }
 
+// req: X2 B8
+#[test]
+fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_replayed() {
+    let site = Site::with("");
+    let server = Neo4jServer::start(site.root(), &Neo4jOptions::default());
+    server.fill();
+    configure(&site, &server);
+    let backup = site.backup("graph");
+    assert!(backup.counts_exact, "{backup:?}");
+    server.cypher("MATCH (p:Person) WHERE p.id % 2 = 0 DETACH DELETE p");
+    server.cypher("DROP INDEX person_id");
+    let archived = rounds::archive(&site);
+    assert_eq!((archived.bases.len(), archived.repositories[0].transactions), (0, 2), "{archived:?}");
+    let check = |report: &RestoreReport, name: &str| report.checks.iter().find(|check| check.name == name).cloned();
+
+    let base = RestoreRequest {
+        backup: Some(backup.id.to_string()),
+        ..restore_request("graph", Destination::Into(site.path("base")))
+    };
+    let base = restored(&site, base);
+    all_passed(&base.checks, &["counts", "schema_consistency", "recovered_end"]);
+
+    server.cypher("MATCH (p:Person) DETACH DELETE p");
+    let latest = restored(&site, restore_request("graph", Destination::InPlace));
+    assert_eq!(check(&latest, "counts").and_then(|check| check.passed), None, "{latest:?}");
+    assert_eq!(check(&latest, "recovered_end").and_then(|check| check.passed), Some(true));
+    assert_eq!(server.number("MATCH (p:Person) RETURN count(p)"), 495);
+
+    // History goes on from the restored state: under a lineage of its own, from a base of its own.
+    server.cypher("CREATE (:Person {id: 5000})");
+    let after = rounds::archive(&site);
+    assert_eq!((after.bases.len(), after.repositories[0].lineage, after.gaps.len()), (1, 2, 0), "{after:?}");
+    site.verify().expect("both histories are sound");
+}
+
 /// Every acknowledged transaction is there.
 fn holds_all(server: &Neo4jServer, acknowledged: &[Acknowledged]) {
     let held = counters(server);

@@ -138,6 +138,10 @@ impl RestoreSession for Neo4jRestore {
     fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
         let base_end = self.require_base_end()?.transaction;
         let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: self.covered_until }, task)?;
+        if end.transaction != base_end {
+            // Counts and schema on record are those of the base; what was replayed may have changed either.
+            self.recorded = Statistics::not_checked("log was replayed over the backup whose counts are on record");
+        }
         self.end = Some(end.clone());
         Ok(end)
     }
