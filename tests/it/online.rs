@@ -7,6 +7,7 @@ mod writers;
 use crate::roundtrip::all_passed;
 use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
 use crate::site::{Site, restore_request};
+use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::operation::answer::{Answer, RestoreReport};
 use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
 use std::path::Path;
@@ -83,10 +84,18 @@ fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_repl
     assert_eq!(check(&latest, "recovered_end").and_then(|check| check.passed), Some(true));
     assert_eq!(server.number("MATCH (p:Person) RETURN count(p)"), 495);
 
-    // History goes on from the restored state: under a lineage of its own, from a base of its own.
+    // All that was archived is there, so that history goes on where the archive ends.
     server.cypher("CREATE (:Person {id: 5000})");
     let after = rounds::archive(&site);
-    assert_eq!((after.bases.len(), after.repositories[0].lineage, after.gaps.len()), (1, 2, 0), "{after:?}");
+    assert_eq!((after.bases.len(), after.repositories[0].lineage, after.gaps.len()), (0, 1, 0), "{after:?}");
+
+    // It was archived and is taken back: history goes on under a lineage of its own, from a base of its own.
+    let until = Some(RecoveryTarget::BeforeTransaction(after.repositories[0].to_transaction));
+    restored(&site, RestoreRequest { until, ..restore_request("graph", Destination::InPlace) });
+    assert_eq!(server.number("MATCH (p:Person) RETURN count(p)"), 495);
+    server.cypher("CREATE (:Person {id: 6000})");
+    let forked = rounds::archive(&site);
+    assert_eq!((forked.bases.len(), forked.repositories[0].lineage, forked.gaps.len()), (1, 2, 0), "{forked:?}");
     site.verify().expect("both histories are sound");
 }
 
