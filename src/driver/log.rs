@@ -15,6 +15,9 @@ pub trait LogSource: Send + Sync {
     /// Looks at what follows `after`. The transaction before `after` is compared, where it is still there, with what
     /// the mark says of it. Error: `*_UNSUPPORTED` for a log whose format is not known.
     fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption>;
+
+    /// Lets go of files that are held open for later: the data they belong to is about to be replaced.
+    fn release(&self) {}
 }
 
 /// Whether a log goes on where its archive ends.

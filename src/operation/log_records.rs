@@ -98,7 +98,8 @@ pub(crate) fn standing(context: &Context, target: &Target) -> Result<Option<Chai
     let now = context.clock.now();
     Ok(Some(ChainStatus {
         unsound: ledger.unsound_batches(&target.name, &end.chain.repository)?,
-        from: from.mark.committed_at.unwrap_or(from.created_at),
+        // A lineage that was forked off tells nothing of the time before its bases.
+        from: from.mark.committed_at.filter(|_| end.chain.lineage == 1).unwrap_or(from.created_at),
         from_transaction: from.mark.transaction,
         to: last.as_ref().map(|batch| batch.last_committed_at).or(from.mark.committed_at),
         to_transaction: end.transaction,

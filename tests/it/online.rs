@@ -7,9 +7,13 @@ mod writers;
 use crate::roundtrip::all_passed;
 use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
 use crate::site::{Site, restore_request};
+use neo4j_backup_agent::base::Code;
+use neo4j_backup_agent::base::clock::{Clock, SystemClock};
+use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::operation::answer::{Answer, RestoreReport};
-use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
+use neo4j_backup_agent::operation::execute;
+use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
 use std::path::Path;
 use std::sync::Arc;
 use writers::{Acknowledged, Writers, check_invariants, counters, prepare};
@@ -89,13 +93,37 @@ fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_repl
     let after = rounds::archive(&site);
     assert_eq!((after.bases.len(), after.repositories[0].lineage, after.gaps.len()), (0, 1, 0), "{after:?}");
 
-    // It was archived and is taken back: history goes on under a lineage of its own, from a base of its own.
+    // It was archived and is taken back, by the very agent that has archived and holds the log open: history goes on
+    // under a lineage of its own, from a base of its own.
     let until = Some(RecoveryTarget::BeforeTransaction(after.repositories[0].to_transaction));
-    restored(&site, RestoreRequest { until, ..restore_request("graph", Destination::InPlace) });
+    let taken_back = RestoreRequest { until, ..restore_request("graph", Destination::InPlace) };
+    let archive = Request::Archive(ArchiveRequest { target: taken_back.target.clone(), dry_run: false });
+    let agent = site.context();
+    for request in [archive, Request::Restore(taken_back)] {
+        execute(&agent, &request, None, "test", &Task::unobserved()).expect("archived and restored");
+    }
+    drop(agent);
+    let between = SystemClock.now();
     assert_eq!(server.number("MATCH (p:Person) RETURN count(p)"), 495);
     server.cypher("CREATE (:Person {id: 6000})");
     let forked = rounds::archive(&site);
     assert_eq!((forked.bases.len(), forked.repositories[0].lineage, forked.gaps.len()), (1, 2, 0), "{forked:?}");
+
+    // The moments before the fork are those of the history that was left; the base of the other holds another state.
+    let planned = |until| {
+        let request = RestoreRequest {
+            until: Some(until),
+            dry_run: true,
+            ..restore_request("graph", Destination::Into(site.path("planned")))
+        };
+        site.ask(&Request::Restore(request)).map_err(|error| error.code())
+    };
+    let last = after.repositories[0].to_time.expect("a time of commit");
+    match planned(RecoveryTarget::Time(last)) {
+        Ok(Answer::Restore(report)) => assert_eq!(report.reached.expect("planned").lineage, 1),
+        other => panic!("the history that was left is not found: {other:?}"),
+    }
+    assert_eq!(planned(RecoveryTarget::Time(between)).map(drop), Err(Code::RestoreTargetUnreachable));
     site.verify().expect("both histories are sound");
 }
 

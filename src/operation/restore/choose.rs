@@ -17,6 +17,9 @@ use crate::repository::catalog::Repository;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
+/// The lineage that began with the archive; every later one was forked off.
+const FIRST_LINEAGE: u32 = 1;
+
 /// What may be restored.
 pub(super) struct Chosen {
     /// The backup's manifest; the signature was checked.
@@ -141,14 +144,17 @@ fn with_log(
         manifests.into_iter().filter_map(|signed| base_of(&signed).map(|base| (signed, base))).unzip();
     let mut first_error: Option<Error> = None;
     let mut tried: BTreeSet<History> = BTreeSet::new();
+    // What a newer history holds but cannot give must never come from an older one: that is another state.
+    let mut blocked = 0;
     for index in plan::bases_for(&bases, until) {
         let (manifest, base) = (&manifests[index].manifest, &bases[index]);
         // Another base of the same history meets the same obstacle further on.
-        if tried.contains(&base.history) {
+        if tried.contains(&base.history) || base.history.lineage < blocked {
             continue;
         }
         if let Err(error) = check_engine(target, manifest).and_then(|()| check_objects(&repository, manifest)) {
             task.warn(format!("passing over {}: {error}", manifest.id));
+            blocked = blocked.max(base.history.lineage);
             first_error.get_or_insert(error);
             continue;
         }
@@ -162,6 +168,9 @@ fn with_log(
             }
             Err(error) => {
                 tried.insert(base.history.clone());
+                if error.code() != Code::RestoreTargetUnreachable {
+                    blocked = blocked.max(base.history.lineage);
+                }
                 first_error.get_or_insert(error);
             }
         }
@@ -195,7 +204,10 @@ fn base_of(signed: &SignedManifest) -> Option<Base> {
     let manifest = &signed.manifest;
     let mark = manifest.position.as_ref()?.mark.clone()?;
     let history = History { stream: manifest.owner.data_identity.clone(), lineage: lineage_of(signed)? };
-    let ended_at = mark.committed_at.unwrap_or(manifest.finished_at);
+    let committed_at = mark.committed_at.unwrap_or(manifest.finished_at);
+    // A lineage that was forked off repeats what another one holds: it tells nothing of the time before its bases.
+    let forked = history.lineage > FIRST_LINEAGE;
+    let ended_at = if forked { committed_at.max(manifest.created_at) } else { committed_at };
     Some(Base { history, sequence: manifest.sequence, mark, ended_at })
 }
 

@@ -61,6 +61,10 @@ pub(super) fn run(
     refuse_unhealthy(&report.checks)?;
     let (plan, _relocated) = plan_swap(context, target, report, &live, &area, task)?;
     report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
+    // The archive holds files of the log open against pruning; no lane of ours reads them now.
+    if let Some(log) = target.driver.log() {
+        log.release();
+    }
     exchange(context, target, &plan, chosen, report, running, task)?;
     claimed.clear();
     Ok(())

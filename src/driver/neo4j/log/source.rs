@@ -31,6 +31,10 @@ impl Neo4jLog {
 }
 
 impl LogSource for Neo4jLog {
+    fn release(&self) {
+        *self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Pins::at_most(PINS_MAX);
+    }
+
     fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption> {
         let directory = (self.directory)()?;
         let mut pins = self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
