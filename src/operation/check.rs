@@ -6,7 +6,7 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
-use crate::operation::answer::{BackupState, TargetFinding};
+use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
 use crate::operation::context::{Context, Target};
 use crate::operation::{records, status};
 
@@ -104,6 +104,20 @@ fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMu
     }
 }
 
+/// Whether a failed run says anything of the database or its backups: a request that was refused or cancelled does not.
+fn tells_of_trouble(failure: &JobRecord) -> bool {
+    let quiet = [Code::NotAvailable, Code::Busy, Code::Cancelled, Code::Usage, Code::NotConfirmed, Code::NotAuthorised];
+    !failure.error_code.as_deref().and_then(Code::from_name).is_some_and(|code| quiet.contains(&code))
+}
+
+fn hint_of(code: &str, target: &Target) -> String {
+    match Code::from_name(code) {
+        Some(Code::LogForked) => format!("neo4j-backupctl adopt {}", target.name),
+        Some(code) => code.hint().to_owned(),
+        None => format!("neo4j-backupctl backup {}", target.name),
+    }
+}
+
 fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
     for row in records::rows(context, Some(&target.name))? {
         if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
@@ -122,6 +136,15 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
                 severity: Severity::Error,
                 text: format!("{} batches of the log in {} are damaged or missing", log.unsound, log.repository),
                 fix: format!("neo4j-backupctl backup {}", target.name),
+            });
+        }
+        if let Some(failure) = status.last_failure.as_ref().filter(|failure| tells_of_trouble(failure)) {
+            let code = failure.error_code.as_deref().unwrap_or("INTERNAL");
+            add(Finding {
+                code: "last-run-failed".to_owned(),
+                severity: Severity::Error,
+                text: format!("the last {} failed: {code}: {}", failure.verb, failure.message.as_deref().unwrap_or("")),
+                fix: hint_of(code, target),
             });
         }
         let text = match status.age_seconds {

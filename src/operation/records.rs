@@ -389,7 +389,9 @@ pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Opt
     let mut failures = Vec::new();
     for verb in ["backup", "archive"] {
         let last = context.ledger.last_job(verb, target)?.map(job_record);
-        failures.extend(last.filter(|job| job.state != JobState::Succeeded));
+        // What this version cannot do at all is no failure of the database's backups.
+        let refused = |job: &JobRecord| job.error_code.as_deref() == Some(Code::NotAvailable.name());
+        failures.extend(last.filter(|job| job.state != JobState::Succeeded && !refused(job)));
     }
     Ok(failures.into_iter().max_by_key(|job| job.id.0))
 }
