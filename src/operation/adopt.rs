@@ -47,7 +47,8 @@ fn take_over(context: &Context, target: &Target, repository: &Repository, identi
     Ok(AdoptedIn { repository: repository.name().to_owned(), before: before.map(described), epoch })
 }
 
-fn record(context: &Context, target: &Target, owner: Owner) -> OwnerRecord {
+/// What is put on record when `owner` becomes the writer of a target's chain.
+pub(crate) fn record(context: &Context, target: &Target, owner: Owner) -> OwnerRecord {
     OwnerRecord {
         document: OwnerDocument::Owner,
         format: FORMAT,

@@ -1,7 +1,6 @@
 //! Before a backup: owner, room, leftovers, an id of its own.
 
 use super::objects::Branch;
-use crate::artifact::identity::{FORMAT, OwnerDocument, OwnerRecord};
 use crate::base::ids::{BackupId, BackupKind, Stamp};
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
@@ -10,7 +9,7 @@ use crate::driver::Source;
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Target};
 use crate::operation::preflight::{self, Need};
-use crate::operation::{archive, records, unfinished};
+use crate::operation::{adopt, archive, records, unfinished};
 use crate::repository::catalog::Repository;
 
 /// A backup that may begin.
@@ -79,14 +78,7 @@ pub(crate) fn claim(context: &Context, target: &Target, source: &Source, reposit
     let current = repository.owner(&context.environment, &target.name)?;
     let epoch = current.as_ref().map_or(1, |record| record.owner.epoch);
     let owner = context.owner(&source.data_identity, epoch);
-    repository.claim(&OwnerRecord {
-        document: OwnerDocument::Owner,
-        format: FORMAT,
-        environment: context.environment.clone(),
-        target: target.name.clone(),
-        owner,
-        since: context.clock.now(),
-    })
+    repository.claim(&adopt::record(context, target, owner))
 }
 
 /// The current second, or the next one of which no backup of this target has any object: one whose manifest was lost
