@@ -11,7 +11,8 @@ use crate::base::task::{Cancel, Observer, Progress, Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::config::settings::{
     CompressionAlgorithm, CompressionSettings, DatabaseSettings, EncryptionMethod, EncryptionSettings, Neo4jFull,
-    Neo4jSettings, PostgresFull, PostgresSettings, RepositorySettings, ServiceSettings, Settings, TargetSettings,
+    Neo4jSettings, PostgresFull, PostgresSettings, RepositorySettings, SecretSource, ServiceSettings, Settings,
+    TargetSettings,
 };
 use crate::config::{Loaded, Sources};
 use crate::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
@@ -22,7 +23,7 @@ use crate::host::Service;
 use crate::host::local::LocalHost;
 use crate::ledger::Ledger;
 use crate::operation::context::{
-    Context, HostIdentity, LazyKeyring, RepositoryPlace, RetentionPolicy, StateLock, Target,
+    Context, HostIdentity, KeyFile, LazyKeyring, RepositoryPlace, RetentionPolicy, StateLock, Target,
 };
 use crate::operation::recover;
 use crate::pipeline::{Compression, ReadPolicy};
@@ -198,6 +199,12 @@ fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Tar
         compression: compression(&settings.compression),
         iterations: (!plain).then_some(encryption.iterations),
         read_policy: ReadPolicy { minimum_iterations, allow_plain: plain },
+        key_file: match key_source(&encryption) {
+            Ok(SecretSource::File(path)) => KeyFile::File(path.clone()),
+            Ok(SecretSource::Credential(path)) => KeyFile::Credential(path.clone()),
+            // Said when the key is needed.
+            Err(_) => KeyFile::File(encryption.passphrase.path().clone()),
+        },
         keyring: Arc::new(LazyKeyring::new(move || keyring(&encryption))),
         minimum_free_percent: settings.preflight.minimum_free_percent,
         retention: RetentionPolicy {
@@ -210,16 +217,19 @@ fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Tar
     })
 }
 
-fn keyring(settings: &EncryptionSettings) -> Result<Keyring> {
-    let source = match (settings.method, &settings.signing_file) {
-        (EncryptionMethod::None, Some(file)) => file,
+fn key_source(settings: &EncryptionSettings) -> Result<&SecretSource> {
+    match (settings.method, &settings.signing_file) {
+        (EncryptionMethod::None, Some(file)) => Ok(file),
         (EncryptionMethod::None, None) => {
-            return Err(Error::new(Code::ConfigInvalid, "encryption is off and there is no signing_file").with_hint(
-                "set `signing_file` in `[encryption]`: backups are signed even when they are not encrypted",
-            ));
+            Err(Error::new(Code::ConfigInvalid, "encryption is off and there is no signing_file")
+                .with_hint("set `signing_file` in `[encryption]`: backups are signed even when they are not encrypted"))
         }
-        _ => &settings.passphrase,
-    };
+        _ => Ok(&settings.passphrase),
+    }
+}
+
+fn keyring(settings: &EncryptionSettings) -> Result<Keyring> {
+    let source = key_source(settings)?;
     let older: Result<Vec<Key>> = settings.older.iter().map(|path| key_of(path)).collect();
     Ok(Keyring::new(key_of(source.path())?, older?))
 }

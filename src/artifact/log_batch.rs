@@ -306,7 +306,7 @@ mod tests {
 
     fn reopen(batch: &LogBatch, key: &ObjectKey) -> Result<SignedLogBatch> {
         let keyring = keyring();
-        LogBatch::open(&batch.seal(keyring.current()).expect("seal"), &keyring, key)
+        LogBatch::open(&batch.seal(&keyring.current()).expect("seal"), &keyring, key)
     }
 
     #[test]

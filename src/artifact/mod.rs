@@ -5,10 +5,12 @@
 //! - [`log_batch`]: the signed record of one batch of a database's log
 //! - [`digest`]: SHA-256 by parts of 16 MiB
 //! - [`signing`]: keys derived from passphrases, and signed JSON documents
+//! - [`escrow`]: older passphrases, encrypted under newer ones
 //! - [`identity`]: who writes a chain, and which repository this is
 //! - [`statistics`]: what a database held when it was backed up
 
 pub mod digest;
+pub mod escrow;
 pub mod identity;
 pub mod log_batch;
 pub mod manifest;

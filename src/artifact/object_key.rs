@@ -1,5 +1,6 @@
 //! Names of objects in a repository, as requirement A1 lays them out.
 
+use crate::artifact::signing::KeyId;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -143,9 +144,18 @@ pub fn repository() -> ObjectKey {
     ObjectKey("repository.json".to_owned())
 }
 
+/// What the keys of older passphrases begin with.
+pub const ESCROW_PREFIX: &str = "keys/";
+const ESCROW_SUFFIX: &str = ".enc";
+
 /// An older passphrase, encrypted under the newest.
-pub fn escrowed_key(key_id: &str) -> Result<ObjectKey> {
-    ObjectKey::new(format!("keys/{key_id}.enc"))
+pub fn escrowed_key(key_id: &KeyId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{ESCROW_PREFIX}{key_id}{ESCROW_SUFFIX}"))
+}
+
+/// Whose passphrase is kept under this key; `None` if it is another sort of key.
+pub fn escrowed_id(key: &ObjectKey) -> Option<KeyId> {
+    KeyId::parse(key.as_str().strip_prefix(ESCROW_PREFIX)?.strip_suffix(ESCROW_SUFFIX)?)
 }
 
 /// The ending that the filters add to `extension`: `tar` with zstd and encryption is `tar.zst.enc`.

@@ -14,6 +14,7 @@ use openssl::sign::Signer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use zeroize::Zeroizing;
 
 /// Salt of the signing key's derivation.
@@ -35,6 +36,12 @@ const HMAC_DIGITS: usize = 64;
 pub struct KeyId(String);
 
 impl KeyId {
+    /// The id that `text` is; `None` if it is not 16 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<KeyId> {
+        let good = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        good.then(|| KeyId(text.to_owned()))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -83,38 +90,62 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The keys at hand: the first signs and encrypts, all of them verify and decrypt.
-#[derive(Clone, Debug)]
+/// The keys at hand: the first signs and encrypts, all of them verify and decrypt. Shared: what one holder of it learns
+/// (an older key that a repository keeps, a new current one), all of them have.
+#[derive(Debug)]
 pub struct Keyring {
-    keys: Vec<Key>,
+    keys: RwLock<Vec<Arc<Key>>>,
 }
 
 impl Keyring {
     /// `current` is used for new backups, `older` only to read.
     pub fn new(current: Key, older: Vec<Key>) -> Self {
-        let mut keys = vec![current];
-        keys.extend(older);
-        Keyring { keys }
+        Keyring { keys: RwLock::new(std::iter::once(current).chain(older).map(Arc::new).collect()) }
     }
 
     /// The key for new backups.
-    pub fn current(&self) -> &Key {
-        &self.keys[0]
+    pub fn current(&self) -> Arc<Key> {
+        self.read()[0].clone()
     }
 
     /// All keys, the current one first.
-    pub fn keys(&self) -> &[Key] {
-        &self.keys
+    pub fn keys(&self) -> Vec<Arc<Key>> {
+        self.read().clone()
+    }
+
+    /// Whether the key with this id is at hand.
+    pub fn holds(&self, id: &KeyId) -> bool {
+        self.read().iter().any(|key| &key.id == id)
+    }
+
+    /// Adds a key to read with, if it is not at hand already.
+    pub fn add_older(&self, key: Key) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if !keys.iter().any(|held| held.id == key.id) {
+            keys.push(Arc::new(key));
+        }
+    }
+
+    /// Makes `key` the one for new backups; the others stay to read with.
+    pub fn renew(&self, key: Key) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|held| held.id != key.id);
+        keys.insert(0, Arc::new(key));
     }
 
     /// The key with this id, or `WRONG_KEY`.
-    pub fn find(&self, id: &KeyId, what: &str) -> Result<&Key> {
-        self.keys.iter().find(|key| &key.id == id).ok_or_else(|| wrong_key(self, id.as_str(), what))
+    pub fn find(&self, id: &KeyId, what: &str) -> Result<Arc<Key>> {
+        self.read().iter().find(|key| &key.id == id).cloned().ok_or_else(|| wrong_key(self, id.as_str(), what))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Key>>> {
+        // A list is replaced or added to in one step: what a panicking holder left is whole.
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn wrong_key(keyring: &Keyring, wanted: &str, what: &str) -> Error {
-    let held: Vec<_> = keyring.keys.iter().map(|key| key.id.as_str()).collect();
+    let held: Vec<_> = keyring.read().iter().map(|key| key.id.as_str().to_owned()).collect();
     Error::new(Code::WrongKey, format!("{what} was made with key {wanted}; at hand: {}", held.join(", ")))
 }
 
@@ -162,7 +193,7 @@ pub fn open<T: DeserializeOwned>(bytes: &[u8], keyring: &Keyring, what: &str) ->
     let invalid = |why: &str| Error::new(Code::SignatureInvalid, format!("{what}: {why}"));
     let digits = hmac_position(bytes).ok_or_else(|| invalid("it does not end in a signature"))?;
     let claimed = &bytes[digits..digits + HMAC_DIGITS];
-    for key in &keyring.keys {
+    for key in keyring.keys() {
         let zeros = [b'0'; HMAC_DIGITS];
         let mac = hex::encode(hmac(&*key.signing, &[&bytes[..digits], &zeros, &bytes[digits + HMAC_DIGITS..]])?);
         if memcmp::eq(mac.as_bytes(), claimed) {
@@ -183,7 +214,7 @@ pub fn open<T: DeserializeOwned>(bytes: &[u8], keyring: &Keyring, what: &str) ->
     }
     // Only to choose the message: what is read here is not trusted.
     match claimed_key_id(&bytes[..digits]) {
-        Some(id) if !keyring.keys.iter().any(|key| key.id.as_str() == id) => Err(wrong_key(keyring, &id, what)),
+        Some(id) if !keyring.read().iter().any(|key| key.id.as_str() == id) => Err(wrong_key(keyring, &id, what)),
         _ => Err(invalid("the signature does not match its content")),
     }
 }

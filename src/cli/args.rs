@@ -291,6 +291,12 @@ pub enum Key {
     },
     /// List the key ids at hand and where they are used
     List,
+    /// Make a new passphrase for new backups; the repositories keep the old one, encrypted under the new one
+    Rotate {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// A word that is no command of this version.
     #[command(external_subcommand)]
     Other(Vec<OsString>),

@@ -30,7 +30,7 @@ const COMMANDS: &[&str] = &[
     "wal",
 ];
 
-const KEY_COMMANDS: &[&str] = &["rotate", "kit"];
+const KEY_COMMANDS: &[&str] = &["kit"];
 const ROLES: &[&str] = &["helper"];
 
 /// Which list of words a command was looked for in.

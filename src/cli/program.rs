@@ -165,14 +165,19 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
     match request {
         Request::Restore(restore) if restore.destination == Destination::InPlace && !restore.dry_run => {
             let what = format!("this stops {0} and replaces its data; the current data is set aside", restore.target);
-            confirm::confirm(&what, &restore.target, style)
+            confirm::confirm(&what, restore.target.as_str(), style)
         }
         Request::Adopt { target } => {
             let what = format!(
                 "this makes the host the only writer of the backups of {target}; another one that writes them is refused \
                  from now on, and a history that is not the archived one becomes a new lineage"
             );
-            confirm::confirm(&what, target, style)
+            confirm::confirm(&what, target.as_str(), style)
+        }
+        Request::KeyRotate { dry_run: false } => {
+            let what = "this makes a new passphrase: whoever keeps a copy of the present one elsewhere (a safe, a password \
+                        manager) must put the new one beside it";
+            confirm::confirm(what, "rotate", style)
         }
         Request::Delete { backup, dry_run: false } if !style.yes => {
             // Which one a prefix or `latest` means must be known before anybody agrees.
@@ -182,7 +187,7 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
             let id = &detail.row.id;
             confirm::confirm(
                 &format!("this deletes {id} from {}", detail.row.repositories.join(", ")),
-                &id.target,
+                id.target.as_str(),
                 style,
             )
         }

@@ -30,6 +30,7 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         Command::Cleanup { dry_run } => Request::Cleanup { dry_run: *dry_run },
         Command::Rescan => Request::Rescan,
         Command::Key(super::args::Key::List) => Request::KeyList,
+        Command::Key(super::args::Key::Rotate { dry_run }) => Request::KeyRotate { dry_run: *dry_run },
         Command::Follow { .. }
         | Command::Key(_)
         | Command::Encrypt(_)

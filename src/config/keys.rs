@@ -35,7 +35,7 @@ pub const KEYS: &[Key] = &[
     // Encryption
     Key::new("encryption.method", choice(&["aes-256-cbc", "none"]), Value("\"aes-256-cbc\""), "as `openssl enc -aes-256-cbc -pbkdf2` does; \"none\" must be said aloud, and needs signing_file"),
     Key::new("encryption.passphrase_file", Kind::Path, Discovered("the systemd credential `passphrase`, else `/etc/neo4j-backup/keys/current`"), "its first line, 20 to 1023 bytes, is the passphrase").example("\"/etc/neo4j-backup/keys/current\""),
-    Key::new("encryption.older_passphrase_files", Kind::Paths, Value("[]"), "passphrases of older backups"),
+    Key::new("encryption.older_passphrase_files", Kind::Paths, Value("[]"), "passphrases of older backups; not needed after `key rotate`, since the repositories keep them"),
     Key::new("encryption.signing_file", Kind::Path, Discovered("the systemd credential `signing`"), "the secret that signs where nothing is encrypted").example("\"/etc/neo4j-backup/keys/signing\"").alternative(),
     Key::new("encryption.iterations", Kind::Integer { min: 1, max: 100_000_000 }, Value("100000"), "PBKDF2 iterations; fewer than 100000 only with allow_low_iterations"),
     Key::new("encryption.allow_low_iterations", Kind::Flag, Value("false"), "allows what a fast machine can guess sooner"),

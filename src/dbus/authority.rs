@@ -11,6 +11,8 @@ pub enum Action {
     Query,
     /// See key ids.
     ListKeys,
+    /// Make a new passphrase.
+    RotateKeys,
     /// Take a backup.
     Backup,
     /// Take over a chain of backups.
@@ -34,6 +36,7 @@ impl Action {
     pub const ALL: &'static [Action] = &[
         Action::Query,
         Action::ListKeys,
+        Action::RotateKeys,
         Action::Backup,
         Action::Adopt,
         Action::Restore,
@@ -48,6 +51,7 @@ impl Action {
         match self {
             Action::Query => "look at the agent",
             Action::ListKeys => "list keys",
+            Action::RotateKeys => "make a new passphrase",
             Action::Backup => "take backups",
             Action::Adopt => "take over backups",
             Action::Restore => "restore",

@@ -167,6 +167,17 @@ impl Manager {
         self.start(Action::Rescan, Call(connection, &header), options::read_rescan(options)).await
     }
 
+    /// Makes a new passphrase for new backups. Options: `dry_run` (b).
+    #[zbus(out_args("job"))]
+    async fn key_rotate(
+        &self,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.start(Action::RotateKeys, Call(connection, &header), options::read_key_rotate(options)).await
+    }
+
     /// Asks a job to end.
     async fn cancel(
         &self,

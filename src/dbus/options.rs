@@ -202,6 +202,14 @@ pub fn read_cleanup(options: Received) -> Result<Request> {
     Ok(request)
 }
 
+/// `KeyRotate(a{sv} {dry_run: b})`.
+pub fn read_key_rotate(options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let request = Request::KeyRotate { dry_run: reader.flag("dry_run")? };
+    reader.finish()?;
+    Ok(request)
+}
+
 /// `Rescan(a{sv} {})`.
 pub fn read_rescan(options: Received) -> Result<Request> {
     Reader::new(options).finish()?;
@@ -260,7 +268,9 @@ pub fn write(request: &Request) -> Result<Sent> {
         }
         Request::Archive(archive) => flag("dry_run", archive.dry_run),
         Request::Verify(verify) => flag("quick", verify.quick),
-        Request::Delete { dry_run, .. } | Request::Cleanup { dry_run } => flag("dry_run", *dry_run),
+        Request::Delete { dry_run, .. } | Request::Cleanup { dry_run } | Request::KeyRotate { dry_run } => {
+            flag("dry_run", *dry_run);
+        }
         _ => {}
     }
     Ok(options)
@@ -282,6 +292,7 @@ mod tests {
             Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
             Request::Delete { backup, .. } => read_delete(backup, options),
             Request::Cleanup { .. } => read_cleanup(options),
+            Request::KeyRotate { .. } => read_key_rotate(options),
             _ => read_rescan(options),
         }
     }
@@ -315,6 +326,7 @@ mod tests {
             (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
             ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
             any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),
+            any::<bool>().prop_map(|dry_run| Request::KeyRotate { dry_run }),
             Just(Request::Rescan),
         ]
     }

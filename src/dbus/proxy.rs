@@ -104,6 +104,7 @@ impl AgentProxy {
             }
             Request::Delete { backup, .. } => followed.reading(self.call("Delete", &(backup, options), &doing)).await?,
             Request::Cleanup { .. } => followed.reading(self.call("Cleanup", &(options,), &doing)).await?,
+            Request::KeyRotate { .. } => followed.reading(self.call("KeyRotate", &(options,), &doing)).await?,
             Request::Rescan => followed.reading(self.call("Rescan", &(options,), &doing)).await?,
             _ => return Err(Error::new(Code::Internal, format!("{} is no job", request.verb()))),
         };

@@ -1,7 +1,9 @@
 //! What comes back from a request: plain data, one documented JSON schema, fields only ever added.
 
+mod key;
 mod log;
 
+pub use key::{KeyRecord, RotateReport, RotatedKey};
 pub use log::{AdoptReport, AdoptedIn, ArchiveReport, ArchivedIn, ChainStatus, Reached, TargetLog};
 
 use crate::artifact::manifest::Manifest;
@@ -64,6 +66,8 @@ pub enum Answer {
         /// Worst first.
         findings: Vec<TargetFinding>,
     },
+    /// A new passphrase.
+    Rotate(RotateReport),
     /// Keys at hand.
     KeyList {
         /// The current one first.
@@ -457,17 +461,4 @@ pub struct TargetFinding {
     /// What was found.
     #[serde(flatten)]
     pub finding: Finding,
-}
-
-/// A key at hand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// Its id.
-    pub id: String,
-    /// Whether new backups are made with it.
-    pub current: bool,
-    /// Whether its passphrase is configured here; without it its backups cannot be opened.
-    pub at_hand: bool,
-    /// Backups signed with it.
-    pub backups: u64,
 }

@@ -7,11 +7,14 @@ use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
 use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
-use crate::operation::context::{Context, Target};
+use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::{records, status};
+use crate::repository::catalog::Repository;
 
 /// No fresh backup for this long is a finding, whatever the schedule says.
 const STALE_AFTER_S: i64 = 26 * 3600;
+/// A passphrase that has been in use for this long is a finding.
+const ROTATE_AFTER_DAYS: i64 = 90;
 
 /// Examines everything, or one target. Worst findings first.
 pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<Vec<TargetFinding>> {
@@ -35,8 +38,9 @@ pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<
                 fix: format!("set `unit` in [target.{}]", target.name),
             });
         }
-        if let Err(error) = target.keyring.get() {
-            add(of_error("passphrase", &error));
+        match target.keyring.get() {
+            Ok(_) => key_age(context, target, &mut add),
+            Err(error) => add(of_error("passphrase", &error)),
         }
         for name in &target.repositories {
             repository(context, target, name, &mut add);
@@ -73,12 +77,61 @@ fn of_error(code: &str, error: &Error) -> Finding {
     }
 }
 
+/// Whether the passphrase is due for rotation. A credential's file tells nothing of its age.
+fn key_age(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) {
+    let KeyFile::File(path) = &target.key_file else { return };
+    let Ok(written) = std::fs::metadata(path).and_then(|metadata| metadata.modified()) else { return };
+    let Ok(written) = jiff::Timestamp::try_from(written) else { return };
+    let days = context.clock.now().duration_since(written).as_hours() / 24;
+    if days > ROTATE_AFTER_DAYS {
+        add(Finding {
+            code: "key-age".to_owned(),
+            severity: Severity::Warning,
+            text: format!("the passphrase in {} is {days} days old, more than {ROTATE_AFTER_DAYS}", path.display()),
+            fix: "neo4j-backupctl key rotate".to_owned(),
+        });
+    }
+}
+
+/// What lies beside the backups: the instructions for the day when nothing of ours is left, and older passphrases.
+fn beside_the_backups(target: &Target, repository: &Repository, add: &mut dyn FnMut(Finding)) {
+    match repository.outdated_instructions() {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => add(Finding {
+            code: "instructions".to_owned(),
+            severity: Severity::Warning,
+            text: format!(
+                "repository {}: {} missing or not as this release writes; the next backup puts that right",
+                repository.name(),
+                names.join(" and ")
+            ),
+            fix: format!("neo4j-backupctl backup {}", target.name),
+        }),
+        Err(error) => add(of_error("instructions", &error.context(format!("repository {}", repository.name())))),
+    }
+    match repository.locked_keys() {
+        Ok(ids) if ids.is_empty() => {}
+        Ok(ids) => add(Finding {
+            code: "key-locked".to_owned(),
+            severity: Severity::Error,
+            text: format!(
+                "repository {} keeps passphrases that no key at hand opens: {}",
+                repository.name(),
+                ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            fix: "name the files with these passphrases in `older_passphrase_files` of `[encryption]`".to_owned(),
+        }),
+        Err(error) => add(of_error("keys", &error.context(format!("repository {}", repository.name())))),
+    }
+}
+
 fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMut(Finding)) {
     match context.repository(target, name) {
         Ok(repository) => {
             if let Err(error) = repository.owner(&context.environment, &target.name) {
                 add(of_error("owner", &error.context(format!("repository {name}"))));
             }
+            beside_the_backups(target, &repository, add);
             if let Ok(Some(space)) = repository.store().space()
                 && space.available_percent() < f64::from(target.minimum_free_percent)
             {

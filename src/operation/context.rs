@@ -48,6 +48,15 @@ impl LazyKeyring {
     }
 }
 
+/// Where the passphrase of new backups comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyFile {
+    /// A file of this host, which a rotation replaces.
+    File(PathBuf),
+    /// A systemd credential: whoever provides it must replace it.
+    Credential(PathBuf),
+}
+
 /// How long backups are kept, by count of days, weeks and months that have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
@@ -79,6 +88,8 @@ pub struct Target {
     pub iterations: Option<u32>,
     /// Its keys.
     pub keyring: Arc<LazyKeyring>,
+    /// Where the newest of them comes from.
+    pub key_file: KeyFile,
     /// What is demanded of objects that are read.
     pub read_policy: ReadPolicy,
     /// Free space that a backup must find, in percent.

@@ -23,6 +23,10 @@ pub fn list(context: &Context) -> Result<Vec<KeyRecord>> {
     let mut keys: BTreeMap<String, KeyRecord> = used.keys().map(|id| (id.clone(), record(id))).collect();
     for target in context.targets.values() {
         let keyring = target.keyring.get()?;
+        for repository in &target.repositories {
+            // A repository keeps older passphrases; one that cannot be opened is `check`'s to tell.
+            let _ = context.repository(target, repository);
+        }
         for key in keyring.keys() {
             let entry = keys.entry(key.id().to_string()).or_insert_with(|| record(key.id().as_str()));
             entry.at_hand = true;

@@ -21,6 +21,7 @@ pub mod recover;
 pub mod request;
 pub mod rescan;
 pub mod restore;
+pub mod rotate;
 pub(crate) mod select;
 pub(crate) mod set_aside;
 pub mod status;
@@ -83,6 +84,7 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
         }
         Request::Restores => Answer::Restores { restores: records::restores(context)? },
         Request::Check { target } => Answer::Check { findings: check::run(context, target.as_ref(), task)? },
+        Request::KeyRotate { dry_run } => Answer::Rotate(rotate::run(context, *dry_run, task)?),
         Request::KeyList => Answer::KeyList { keys: keys::list(context)? },
         Request::Jobs | Request::Cancel { .. } => {
             return Err(Error::new(Code::Internal, format!("{} is the agent's own to answer", request.verb())));
@@ -118,6 +120,10 @@ fn summary(answer: &Answer) -> String {
                 report.kept,
                 bytes::human(report.bytes)
             )
+        }
+        Answer::Rotate(report) => {
+            let of = |key: &answer::RotatedKey| format!("{}: key {} gave way", key.file.display(), key.from);
+            report.keys.iter().map(of).collect::<Vec<_>>().join("; ")
         }
         Answer::Rescan(report) => format!("{} found, {} added, {} missing", report.found, report.added, report.missing),
         _ => String::new(),

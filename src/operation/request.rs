@@ -72,6 +72,12 @@ pub enum Request {
     },
     /// The key ids at hand and where they are used.
     KeyList,
+    /// Make a new passphrase for new backups.
+    KeyRotate {
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// End a running job.
     Cancel {
         /// Which.
@@ -163,6 +169,7 @@ impl Request {
                 | Request::Delete { .. }
                 | Request::Cleanup { .. }
                 | Request::Rescan
+                | Request::KeyRotate { .. }
         )
     }
 
@@ -185,6 +192,7 @@ impl Request {
             Request::Restores => "restores",
             Request::Check { .. } => "check",
             Request::KeyList => "key-list",
+            Request::KeyRotate { .. } => "key-rotate",
             Request::Cancel { .. } => "cancel",
         }
     }

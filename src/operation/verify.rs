@@ -67,8 +67,15 @@ fn verify_repository(
     report: &mut VerifyReport,
     task: &Task,
 ) -> Result<()> {
-    if let Err(error) = repository.owner(&context.environment, &target.name) {
-        let key = object_key::owner(&context.environment, &target.name)?;
+    let key = object_key::owner(&context.environment, &target.name)?;
+    let owner = match repository.owner(&context.environment, &target.name) {
+        Ok(None) if records::any_in(context, &target.name, repository.name())? => {
+            let text = "it is missing: nothing says whose backups these are; the next backup writes it again";
+            Some(Error::new(Code::ObjectNotFound, text))
+        }
+        other => other.err(),
+    };
+    if let Some(error) = owner {
         let problems = vec![problem(&key, &error)];
         let (backup, repository) = (format!("owner of {}", target.name), repository.name().to_owned());
         report.backups.push(VerifiedBackup { backup, repository, objects: 1, bytes: 0, problems });

@@ -26,7 +26,7 @@ impl Repository {
             let conflict = StoreError::Conflict { key, location: self.store().location() };
             return Err(Error::from(conflict).context("another batch of the log is there"));
         }
-        let bytes = batch.seal(self.keyring().current())?;
+        let bytes = batch.seal(&self.keyring().current())?;
         self.commit_signed(&key, &bytes, |stored| LogBatch::open(stored, self.keyring(), &key))
     }
 

@@ -6,11 +6,11 @@
 use super::fault::StoreError;
 use super::small_object::{put, read};
 use super::store::{Commit, ObjectInfo, Store};
-use super::{ownership, recover_text};
+use super::{escrow, ownership, recover_text};
 use crate::artifact::identity::{FORMAT, OwnerRecord, RepositoryDocument, RepositoryRecord};
 use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key::{self, MANIFEST_SUFFIX, ObjectKey};
-use crate::artifact::signing::{self, DOCUMENT_MAX, Keyring};
+use crate::artifact::signing::{self, DOCUMENT_MAX, Key, KeyId, Keyring};
 use crate::base::clock::Clock;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Task;
@@ -50,6 +50,7 @@ impl Repository {
     /// Opens the repository that the configuration calls `name`: reads its record and checks the signature.
     /// `REPOSITORY_NOT_FOUND` without a record, `FORMAT_UNSUPPORTED` if a newer release made it, `WRONG_KEY`.
     pub fn open(name: &str, store: Arc<dyn Store>, keyring: Arc<Keyring>) -> Result<Repository> {
+        escrow::unlock(&*store, &keyring)?;
         match read_record(&*store, &keyring)? {
             Some(record) => Ok(Repository { name: name.to_owned(), store, keyring, record }),
             None => Err(Error::new(
@@ -67,12 +68,47 @@ impl Repository {
         keyring: Arc<Keyring>,
         clock: &dyn Clock,
     ) -> Result<Repository> {
+        let outdated = escrow::unlock(&*store, &keyring)?;
         let record = match read_record(&*store, &keyring)? {
             Some(record) => record,
             None => make_record(&*store, &keyring, clock)?,
         };
+        escrow::keep_older(&*store, &keyring, &outdated)?;
         recover_text::refresh(&*store)?;
         Ok(Repository { name: name.to_owned(), store, keyring, record })
+    }
+
+    /// Begins a rotation: keeps the current key under `next`, which is not in use yet. Whoever has either of the two can
+    /// read everything from then on.
+    pub fn prepare_rotation(&self, next: &Key) -> Result<()> {
+        escrow::keep(&*self.store, &self.keyring.current(), next)
+    }
+
+    /// Ends a rotation, after which the keyring's current key is the new one: keeps every older key under it, and signs
+    /// with it what lasts as long as the repository.
+    pub fn finish_rotation(&self, environment: &str, targets: &[TargetName]) -> Result<()> {
+        let outdated = escrow::kept(&*self.store)?;
+        escrow::keep_older(&*self.store, &self.keyring, &outdated)?;
+        let bytes = signing::seal(&self.record, &self.keyring.current())?;
+        put(&*self.store, &object_key::repository(), &bytes, Commit::Replace)?;
+        for target in targets {
+            if let Some(record) = self.owner(environment, target)? {
+                self.take_over(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The instructions that are missing, or are not what this release writes.
+    pub fn outdated_instructions(&self) -> Result<Vec<&'static str>> {
+        let outdated = recover_text::outdated(&*self.store)?;
+        Ok(outdated.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Ids of the older passphrases that are kept here and that no key at hand opens.
+    pub fn locked_keys(&self) -> Result<Vec<KeyId>> {
+        let kept = escrow::kept(&*self.store)?;
+        Ok(kept.into_iter().filter(|id| !self.keyring.holds(id)).collect())
     }
 
     /// Its name in the configuration.
@@ -126,7 +162,7 @@ impl Repository {
     /// Signs the manifest with the current key and stores it, which is what makes a backup of its objects. It is
     /// read back and opened before it counts; a copy that cannot be is taken away again.
     pub fn commit_manifest(&self, manifest: &Manifest) -> Result<SignedManifest> {
-        let bytes = manifest.seal(self.keyring.current())?;
+        let bytes = manifest.seal(&self.keyring.current())?;
         let key = manifest.key()?;
         self.commit_signed(&key, &bytes, |stored| Manifest::open(stored, &self.keyring, &key))
     }
@@ -266,7 +302,7 @@ fn make_record(store: &dyn Store, keyring: &Keyring, clock: &dyn Clock) -> Resul
         created_at: clock.now(),
         created_by: concat!("neo4j-backup-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    match put(store, &object_key::repository(), &signing::seal(&record, keyring.current())?, Commit::IfAbsent) {
+    match put(store, &object_key::repository(), &signing::seal(&record, &keyring.current())?, Commit::IfAbsent) {
         Ok(_) => Ok(record),
         Err(error) if error.code() == Code::ObjectConflict => read_record(store, keyring)?.ok_or(error),
         Err(error) => Err(error),

@@ -7,6 +7,7 @@
 //! - [`small_object`]: objects that fit into memory, in one call
 //! - [`catalog`]: the repository as its users see it: backups, manifests, owners
 //! - [`batches`]: batches of a log
+//! - `escrow`: older passphrases, kept under the newest
 //! - [`recover_text`]: the instructions and the script that are kept beside the backups
 //! - [`fault`]: what goes wrong in a store
 
@@ -15,6 +16,7 @@ pub mod catalog;
 #[doc(hidden)]
 pub mod conformance;
 pub mod dry_run;
+mod escrow;
 pub mod fault;
 pub mod local;
 pub mod memory;

@@ -46,7 +46,7 @@ pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, reco
         return judge(repository, &present, record);
     }
     let key = object_key::owner(&record.environment, &record.target)?;
-    match put(store, &key, &signing::seal(record, keyring.current())?, Commit::IfAbsent) {
+    match put(store, &key, &signing::seal(record, &keyring.current())?, Commit::IfAbsent) {
         Ok(_) => Ok(()),
         // Two claimed at once; the one that was slower looks who won.
         Err(error) if error.code() == Code::ObjectConflict => {
@@ -62,7 +62,7 @@ pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, reco
 /// Replaces the owner's record and reads it back.
 pub(super) fn take_over(store: &dyn Store, keyring: &Keyring, record: &OwnerRecord) -> Result<()> {
     let key = object_key::owner(&record.environment, &record.target)?;
-    put(store, &key, &signing::seal(record, keyring.current())?, Commit::Replace)?;
+    put(store, &key, &signing::seal(record, &keyring.current())?, Commit::Replace)?;
     match read_owner(store, keyring, &record.environment, &record.target)? {
         Some(present) if present == *record => Ok(()),
         _ => {

@@ -20,6 +20,15 @@ const TEXT_MAX: u64 = 1 << 20;
 
 /// Writes both files where they are missing or differ.
 pub(super) fn refresh(store: &dyn Store) -> Result<()> {
+    for (name, text) in outdated(store)? {
+        put(store, &ObjectKey::new(name)?, text.as_bytes(), Commit::Replace)?;
+    }
+    Ok(())
+}
+
+/// Name and right content of what is missing or differs.
+pub(super) fn outdated(store: &dyn Store) -> Result<Vec<(&'static str, &'static str)>> {
+    let mut found = Vec::new();
     for (name, text) in [("RECOVER.txt", RECOVER_TEXT), ("restore.sh", RESTORE_SCRIPT)] {
         let key = ObjectKey::new(name)?;
         let current = match read(store, &key, TEXT_MAX) {
@@ -29,10 +38,10 @@ pub(super) fn refresh(store: &dyn Store) -> Result<()> {
             Err(error) => return Err(error),
         };
         if !current {
-            put(store, &key, text.as_bytes(), Commit::Replace)?;
+            found.push((name, text));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]

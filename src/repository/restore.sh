@@ -264,6 +264,26 @@ find_manifest() {
   [ -n "$manifest_path" ] || fail 4 "there is no manifest of $id below $repository"
 }
 
+own_key_id() {
+  printf key-id | hmac | cut -c 1-16
+}
+
+# The repository keeps older passphrases, encrypted under the newest. $own_id is the key at hand, $claimed_id the wanted.
+use_older_key() {
+  wrong="$id was made with key $claimed_id; this passphrase is that of key $own_id"
+  case $claimed_id in '' | *[!0-9a-f]*) fail 13 "$manifest_path names no key" ;; esac
+  kept=$repository/keys/$claimed_id.enc
+  [ -z "$older" ] && [ -f "$kept" ] && [ ! -L "$kept" ] || fail 12 "$wrong"
+  older=$(mktemp -d) || fail 1 'a private directory for an older passphrase cannot be made'
+  openssl enc -d -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -pass "file:$passphrase_file" -in "$kept" \
+    -out "$older/passphrase" 2>/dev/null || fail 12 "$wrong, which does not open $kept"
+  passphrase_file=$older/passphrase
+  read_passphrase
+  derive "$passphrase_file"
+  [ "$(own_key_id)" = "$claimed_id" ] || fail 12 "$wrong, and $kept does not hold that of key $claimed_id"
+  printf 'restore.sh: %s was made with an older passphrase, which the repository keeps\n' "$id" >&2
+}
+
 # Reads the manifest once and checks its signature over exactly what was read.
 check_manifest() {
   manifest=$(cat "$manifest_path" && printf x)
@@ -277,9 +297,13 @@ check_manifest() {
   zeros=0000000000000000000000000000000000000000000000000000000000000000
   actual=$({ printf '%s' "$manifest" | head -c $((size - 68)); printf '%s"\n}\n' "$zeros"; } | hmac)
   if [ "$actual" != "$claimed" ]; then
-    own_id=$(printf key-id | hmac | cut -c 1-16)
+    own_id=$(own_key_id)
     claimed_id=$(printf '%s' "$manifest" | tail -n 4 | awk -F '"' '$2 == "key_id" { print $4 }')
-    [ "$own_id" = "$claimed_id" ] || fail 12 "$id was made with key $claimed_id; this passphrase is that of key $own_id"
+    if [ "$own_id" != "$claimed_id" ]; then
+      use_older_key
+      check_manifest
+      return
+    fi
     fail 13 "the signature of $manifest_path does not match its content"
   fi
   facts=$(printf '%s' "$manifest" | members)
@@ -372,10 +396,8 @@ prepare_destination() {
       fail 4 "$destination is there and not an empty directory"
   fi
   [ ! -e "$destination.config" ] || fail 4 "$destination.config is there already"
+  mkdir "$destination.partial" || fail 4 "$destination.partial cannot be made; if it was left by an earlier run, remove it"
   staging=$destination.partial
-  mkdir "$staging" || fail 4 "$staging cannot be made; if it was left by an earlier run, remove it"
-  trap 'rm -rf "$staging"' EXIT
-  trap 'exit 1' HUP INT TERM
   mkdir "$staging/data" "$staging/config"
 }
 
@@ -419,6 +441,9 @@ main() {
   passphrase_file=$(absolute "$2")
   destination=$(absolute "$3")
   repository=$(cd "$(dirname "$0")" && pwd)
+  staging= older=
+  trap 'rm -rf ${staging:+"$staging"} ${older:+"$older"}' EXIT
+  trap 'exit 1' HUP INT TERM
   find_manifest
   read_passphrase
   derive "$passphrase_file"

@@ -11,6 +11,7 @@ mod neo4j_log;
 mod online;
 mod postgres;
 mod refusals;
+mod rotation;
 mod roundtrip;
 mod servers;
 mod service;

@@ -31,6 +31,7 @@ pub fn answer(answer: &Answer, output: &Output) -> String {
         Answer::Jobs { jobs } => jobs::running(jobs, output),
         Answer::Restores { restores } => restores::restores(restores, output),
         Answer::Check { findings } => findings::findings(findings, output),
+        Answer::Rotate(report) => keys::rotated(report),
         Answer::KeyList { keys } => keys::keys(keys, output),
         Answer::Cancel { job } => {
             format!("job {job} was asked to end; `neo4j-backupctl follow {job}` shows how it does")

@@ -2,6 +2,7 @@
 
 use crate::artifact::manifest::{Content, ObjectRecord, Role};
 use crate::artifact::object_key::{self, ObjectKey};
+use crate::artifact::signing::Key;
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -75,7 +76,7 @@ impl Sealing {
     pub(crate) fn of(target: &Target) -> Result<Self> {
         let keyring = target.keyring.get()?;
         let protection = match target.iterations {
-            Some(iterations) => Protection::Encrypted { key: keyring.current().clone(), iterations },
+            Some(iterations) => Protection::Encrypted { key: Key::clone(&keyring.current()), iterations },
             None => Protection::Plain,
         };
         Ok(Sealing { compression: target.compression, protection })

@@ -42,7 +42,7 @@ pub(super) fn prepare(
     for name in repositories {
         match context
             .repository_to_write(target, name)
-            .and_then(|repository| admit(context, target, source, repository))
+            .and_then(|repository| admit(context, target, source, repository, task))
         {
             Ok(repository) => branches.push(Branch::new(repository)),
             Err(error) => {
@@ -62,7 +62,29 @@ pub(super) fn prepare(
     Ok(Prepared { branches, left_out, id })
 }
 
-fn admit(context: &Context, target: &Target, source: &Source, repository: Repository) -> Result<Repository> {
+/// A repository inside the data would be copied into itself, and a restore in place would set it aside.
+fn outside_of_the_data(target: &Target, repository: &Repository, task: &Task) -> Result<()> {
+    let location = repository.store().location();
+    let Ok(place) = std::fs::canonicalize(&location) else { return Ok(()) };
+    // A driver that cannot say where its data is says why when it reads it.
+    for path in target.driver.live_paths(task).unwrap_or_default() {
+        if std::fs::canonicalize(&path.live).is_ok_and(|live| place.starts_with(live)) {
+            let text = format!("it lies inside the data of {} ({} in {})", target.name, location, path.live.display());
+            return Err(Error::new(Code::ConfigInvalid, text)
+                .with_hint("give the repository a directory outside of the data, best on a filesystem of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn admit(
+    context: &Context,
+    target: &Target,
+    source: &Source,
+    repository: Repository,
+    task: &Task,
+) -> Result<Repository> {
+    outside_of_the_data(target, &repository, task)?;
     claim(context, target, source, &repository)?;
     if let Some(space) = repository.store().space()? {
         let last = records::last_sizes(context, &target.name)?;

@@ -63,7 +63,11 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     }
     if !any_chain {
         // Backups of a database without a log: the newest of them is what there is.
-        return choose_alone(context, target, "latest", task);
+        return choose_alone(context, target, "latest", task).map_err(|error| match first_error {
+            // "There is none" says less than why a repository could not be asked.
+            Some(first) if error.code() == Code::BackupNotFound => first,
+            _ => error,
+        });
     }
     Err(first_error.unwrap_or_else(|| Error::new(Code::BackupNotFound, format!("{} has no repository", target.name))))
 }

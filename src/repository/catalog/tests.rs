@@ -62,7 +62,7 @@ fn what_is_no_repository_of_ours_is_refused() {
     assert_eq!(code(Repository::open("main", Arc::new(memory.clone()), stranger.clone())), Code::WrongKey);
     let made = Repository::open_or_create("main", Arc::new(memory.clone()), stranger, &clock());
     assert_eq!(code(made), Code::WrongKey);
-    let rotated = Arc::new(Keyring::new(key_of("another passphrase, long enough"), keyring().keys().to_vec()));
+    let rotated = Arc::new(Keyring::new(key_of("another passphrase, long enough"), vec![key_of(sample::PASSPHRASE)]));
     assert!(Repository::open("main", Arc::new(memory.clone()), rotated).is_ok());
     memory.damage(&object_key::repository(), |bytes| bytes[20] ^= 1).expect("damage");
     assert_eq!(code(Repository::open("main", Arc::new(memory), keyring())), Code::SignatureInvalid);
@@ -72,7 +72,7 @@ fn what_is_no_repository_of_ours_is_refused() {
 fn a_newer_format_is_refused_politely() {
     let (memory, _, repository) = repository();
     let newer = RepositoryRecord { format: FORMAT + 1, ..repository.record.clone() };
-    let bytes = signing::seal(&newer, keyring().current()).expect("seal");
+    let bytes = signing::seal(&newer, &keyring().current()).expect("seal");
     memory.damage(&object_key::repository(), |stored| *stored = bytes).expect("damage");
     assert_eq!(code(Repository::open("main", Arc::new(memory), keyring())), Code::FormatUnsupported);
 }

@@ -243,6 +243,29 @@ fn a_wrong_passphrase_writes_nothing() {
     fixture.assert_refused(&fixture.restore(DUMP, "nowhere", "out"), 2, "cannot be read");
 }
 
+// req: D8
+#[test]
+fn the_newest_passphrase_restores_what_an_older_one_made() {
+    let fixture = Fixture::new();
+    let newer = "another passphrase, long enough";
+    fixture.repository().prepare_rotation(&sample::key_of(newer)).expect("rotation");
+    fixture.write_secret("newer", &format!("{newer}\n"));
+    fixture.write_secret("stranger", "a third passphrase, just as long\n");
+    let output = fixture.restore(DUMP, "newer", "out");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read(fixture.path("out/neo4j.dump")).expect("read") == b"a dump of neo4j".repeat(10_000));
+    fs::remove_dir_all(fixture.path("out")).expect("remove");
+    fs::remove_dir_all(fixture.path("out.config")).expect("remove");
+    let own = sample::key_of("a third passphrase, just as long").id().clone();
+    fixture.assert_refused(&fixture.restore(DUMP, "stranger", "out"), 12, own.as_str());
+    // Kept under another name, it is not what the manifest asks for.
+    let kept = fixture.path(&format!("repository/keys/{}.enc", keyring().current().id()));
+    let mut bytes = fs::read(&kept).expect("read");
+    bytes[20] ^= 1;
+    fs::write(&kept, bytes).expect("write");
+    fixture.assert_refused(&fixture.restore(DUMP, "newer", "out"), 12, keyring().current().id().as_str());
+}
+
 #[test]
 fn what_is_there_is_never_overwritten() {
     let fixture = Fixture::new();

@@ -6,6 +6,7 @@ use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::operation::answer::Answer;
+use neo4j_backup_agent::operation::request::{Destination, Request};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -39,6 +40,59 @@ fn a_cancelled_backup_leaves_nothing_and_the_server_up() {
     assert_eq!(site.objects(), Vec::<PathBuf>::new());
     assert_eq!(listed(&site), Vec::<String>::new());
     as_if_nothing_happened(&site);
+}
+
+#[test]
+fn a_repository_inside_the_data_is_refused() {
+    let site = Site::simulated();
+    let text = fs::read_to_string(site.config()).expect("read");
+    let inside = site.path("database/data/backups").display().to_string();
+    let outside = site.path("repository").display().to_string();
+    fs::write(site.config(), text.replace(&outside, &inside)).expect("write");
+    let said = failed(&start(&site).wait_with_output().expect("ended"), Code::ConfigInvalid);
+    assert!(said.contains("inside the data of sim") && said.contains(&inside), "{said}");
+}
+
+#[test]
+fn who_writes_the_backups_and_how_to_recover_them_is_missed_when_it_is_gone() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let repository = site.path("repository");
+    fs::remove_file(repository.join("environment=dev/log/sim/owner.json")).expect("remove");
+    fs::write(repository.join("restore.sh"), "#!/bin/sh\nrm -rf /\n").expect("write");
+    fs::write(repository.join("keys-of-others"), "").expect("write");
+    fs::create_dir_all(repository.join("keys")).expect("mkdir");
+    fs::write(repository.join("keys/0123456789abcdef.enc"), "Salted__12345678").expect("write");
+    let error = site.verify().expect_err("the owner is missing");
+    assert!(error.to_string().contains("owner.json"), "{error}");
+    let Answer::Check { findings } = site.ask(&Request::Check { target: None }).expect("check") else { panic!() };
+    let codes: Vec<&str> = findings.iter().map(|found| found.finding.code.as_str()).collect();
+    for code in ["instructions", "key-locked"] {
+        assert!(codes.contains(&code), "{code} in {codes:?}");
+    }
+    site.backup("sim");
+    site.verify().expect("the next backup puts it right");
+}
+
+// req: D8
+#[test]
+fn a_passphrase_that_is_in_use_for_long_is_a_finding() {
+    let site = Site::simulated();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(92 * 86_400);
+    fs::File::options().write(true).open(site.path("passphrase")).and_then(|file| file.set_modified(old)).expect("age");
+    let Answer::Check { findings } = site.ask(&Request::Check { target: None }).expect("check") else { panic!() };
+    let found = findings.iter().find(|found| found.finding.code == "key-age").expect("a finding");
+    assert!(found.finding.text.contains("92 days") && found.finding.fix.contains("key rotate"), "{found:?}");
+}
+
+#[test]
+fn a_wrong_passphrase_is_told_from_no_backup_even_without_a_ledger() {
+    let site = Site::simulated();
+    site.backup("sim");
+    fs::remove_dir_all(site.path("state")).expect("lose the state");
+    fs::write(site.path("passphrase"), "another passphrase than the right one\n").expect("write");
+    let request = crate::site::restore_request("sim", Destination::Into(site.path("restored")));
+    assert_eq!(site.ask(&Request::Restore(request)).map_err(|error| error.code()).err(), Some(Code::WrongKey));
 }
 
 // req: K7
