@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Speed and memory of the built programs beside the tools people would otherwise use, on this machine, in this run.
 #
-#   bench.sh [encrypt] [postgresql] [memory] [ledger]      without arguments: all of them
+#   bench.sh [encrypt] [postgresql] [memory] [ledger] [neo4j]      without arguments: all of them
 #
 #   encrypt      `neo4j-backupctl encrypt` against `openssl enc` with the same parameters
 #   postgresql   a full backup of a private cluster against `pg_basebackup | zstd -T2 -3 | openssl enc` and against
 #                pgBackRest (2 processes, zstd level 3, aes-256-cbc)
 #   memory       resident memory of the agent while it takes that backup: its own peak, and together with its tools
 #   ledger       `list` and `status` with 100 000 backups in the ledger
+#   neo4j        an online base of a store of more than 1 GB against `neo4j-admin database dump | openssl enc`, an incremental of
+#                10 MB of change, and what writers get done meanwhile beside what they get done during `cp` of the files
 #
 # Contestants run in turn, ROUNDS times; the figure is the ratio of the medians (ours / theirs, below 1 is faster), since
-# absolute times say more about the machine than about the programs. ROUNDS, SCALE (pgbench; 150 is about 2.3 GB) and
-# ENCRYPT_MB can be set in the environment; BENCH_DIRECTORY is where some 8 GB of scratch space is.
+# absolute times say more about the machine than about the programs. ROUNDS, SCALE (pgbench; 150 is about 2.3 GB), NODES
+# (Neo4j; 4000000 is about 1.4 GB) and ENCRYPT_MB can be set in the environment; BENCH_DIRECTORY is where some 8 GB of scratch space is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -21,7 +23,7 @@ rounds="${ROUNDS:-5}"
 scale="${SCALE:-150}"
 encrypt_mb="${ENCRYPT_MB:-1024}"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(encrypt postgresql memory ledger)
+[ ${#parts[@]} -gt 0 ] || parts=(encrypt postgresql memory ledger neo4j)
 # How often memory is looked at, in seconds.
 memory_interval_seconds=0.05
 
@@ -52,6 +54,7 @@ clean_up() {
     if [ -f "$data/postmaster.pid" ]; then
         as_account "$pg_bin/pg_ctl" -D "$data" -m immediate -w stop >/dev/null || true
     fi
+    stop_graph
     rm -rf "$scratch" "$sockets"
 }
 trap clean_up EXIT
@@ -60,31 +63,8 @@ trap clean_up EXIT
 enc=(openssl enc -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -pass "file:$scratch/passphrase")
 ours=(--passphrase-file "$scratch/passphrase" --iterations 100000)
 
-# Runs a command and adds its seconds to the series of that name.
-timed() {
-    local series="$1" begin end
-    shift
-    begin=$EPOCHREALTIME
-    if ! "$@" >"$scratch/output" 2>&1; then
-        echo "bench: $series failed: $*" >&2
-        tail -n 20 "$scratch/output" >&2
-        exit 1
-    fi
-    end=$EPOCHREALTIME
-    awk -v a="$begin" -v b="$end" 'BEGIN { printf "%.3f\n", b - a }' >>"$scratch/$series.times"
-}
-
-median() {
-    sort -n "$scratch/$1.times" | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
-# ours theirs goal: prints both medians and their ratio.
-compare() {
-    local ours theirs
-    ours="$(median "$1")" theirs="$(median "$2")"
-    awk -v o="$ours" -v t="$theirs" -v n="$2" -v m="$1" -v g="$3" \
-        'BEGIN { printf "  %-34s %8.2f s\n  %-34s %8.2f s\n  ratio %.2f (goal: at most %s)\n\n", m, o, n, t, o / t, g }'
-}
+. scripts/bench/figures.sh
+. scripts/bench/neo4j.sh
 
 # --- encrypt -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +228,7 @@ echo "neo4j-backup-agent $("$client" --version | awk '{ print $2 }'), $(openssl 
 echo
 for part in "${parts[@]}"; do
     case "$part" in
-        encrypt | postgresql | memory | ledger) "bench_$part" ;;
+        encrypt | postgresql | memory | ledger | neo4j) "bench_$part" ;;
         *)
             echo "bench: there is no part $part; see the head of this script" >&2
             exit 2

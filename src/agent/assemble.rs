@@ -206,6 +206,11 @@ fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Tar
             Err(_) => KeyFile::File(encryption.passphrase.path().clone()),
         },
         keyring: Arc::new(LazyKeyring::new(move || keyring(&encryption))),
+        continuous: match &settings.database {
+            DatabaseSettings::Neo4j(neo4j) => neo4j.continuous,
+            DatabaseSettings::Sim(sim) => sim.continuous,
+            DatabaseSettings::Postgresql(_) => None,
+        },
         minimum_free_percent: settings.preflight.minimum_free_percent,
         retention: RetentionPolicy {
             days: settings.retention.days,

@@ -2,12 +2,13 @@
 
 use super::workshop::Workshop;
 use crate::base::Result;
-use crate::base::ids::JobId;
+use crate::base::ids::{JobId, TargetName};
 use crate::base::task::Task;
 use crate::operation::answer::{Answer, JobRecord};
-use crate::operation::context::Context;
+use crate::operation::context::{Context, Target};
 use crate::operation::request::Request;
 use jiff::Timestamp;
+use std::time::Duration;
 
 impl Workshop for Context {
     fn execute(&self, request: &Request, job: Option<JobId>, actor: &str, task: &Task) -> Result<Answer> {
@@ -21,6 +22,19 @@ impl Workshop for Context {
     fn job_end(&self, record: &JobRecord, _bytes: u64, _actor: &str) -> Result<()> {
         let error = record.error_code.as_deref().zip(record.message.as_deref());
         self.ledger.job_end(record.id, record.state.as_str(), error)
+    }
+
+    fn continuous(&self) -> Vec<(TargetName, Duration)> {
+        let of = |target: &Target| Some((target.name.clone(), target.continuous?));
+        self.targets.values().filter_map(of).collect()
+    }
+
+    fn ship(&self, target: &TargetName, task: &Task) -> Result<bool> {
+        crate::operation::archive::ship(self, target, task)
+    }
+
+    fn pulse(&self, target: &TargetName) -> Option<u64> {
+        self.target(target).ok()?.driver.log()?.pulse()
     }
 
     fn now(&self) -> Timestamp {

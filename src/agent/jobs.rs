@@ -5,8 +5,8 @@ use super::lanes;
 use super::observed::{Job, Outcome};
 use super::workshop::Workshop;
 use crate::base::clock::Stopwatch;
-use crate::base::ids::JobId;
-use crate::base::task::{Observer, Severity, Task};
+use crate::base::ids::{JobId, TargetName};
+use crate::base::task::{Cancel, Observer, Severity, Task, Unobserved};
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Answer, JobState};
 use crate::operation::request::Request;
@@ -21,6 +21,9 @@ pub const JOBS_RUNNING_MAX: usize = 32;
 /// Ended jobs that are kept, so that whoever asked can still read the answer.
 pub const JOBS_ENDED_KEPT: usize = 32;
 
+/// How often whoever waits for a job's end looks whether it missed it.
+const END_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The jobs of this process.
 pub struct Registry {
     workshop: Arc<dyn Workshop>,
@@ -31,9 +34,23 @@ pub struct Registry {
     ended: Condvar,
 }
 
+/// What became of a turn at shipping a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It was shipped, as far as it goes.
+    Done {
+        /// A full backup must be taken before the log can go on.
+        base_needed: bool,
+    },
+    /// A job works on the log.
+    Taken,
+}
+
 #[derive(Default)]
 struct Table {
     running: BTreeMap<JobId, Arc<Job>>,
+    /// Logs that are being shipped between the timers.
+    shipping: BTreeMap<TargetName, Cancel>,
     ended: VecDeque<Arc<Job>>,
     stopping: bool,
 }
@@ -116,7 +133,9 @@ impl Registry {
             let _ = self.cancel(job.id);
         }
         let mut table = self.lock();
-        while !table.running.is_empty() {
+        table.shipping.values().for_each(Cancel::cancel);
+        self.ended.notify_all();
+        while !table.running.is_empty() || !table.shipping.is_empty() {
             let left = patience.saturating_sub(watch.elapsed());
             if left.is_zero() {
                 return false;
@@ -126,11 +145,85 @@ impl Registry {
         true
     }
 
+    /// The targets whose log is shipped between the timers, and how often.
+    pub fn continuous(&self) -> Vec<(TargetName, Duration)> {
+        self.workshop.continuous()
+    }
+
+    /// See [`Workshop::pulse`].
+    pub fn pulse(&self, target: &TargetName) -> Option<u64> {
+        self.workshop.pulse(target)
+    }
+
+    /// Waits; `false` once no more work is taken.
+    pub fn pause(&self, wait: Duration) -> bool {
+        let watch = Stopwatch::start();
+        let mut table = self.lock();
+        while !table.stopping {
+            let left = wait.saturating_sub(watch.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            table = self.ended.wait_timeout(table, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        false
+    }
+
+    /// Ships a target's log without a job, unless a job works on it. A job that comes meanwhile ends it and goes first.
+    pub fn ship(&self, target: &TargetName) -> Result<Turn> {
+        let cancel = Cancel::default();
+        {
+            let lanes = [lanes::Lane { target: target.clone(), kind: lanes::LaneKind::Log }];
+            let mut table = self.lock();
+            match table.admit(&lanes) {
+                Ok(()) => table.shipping.insert(target.clone(), cancel.clone()),
+                Err(_) => return Ok(Turn::Taken),
+            };
+        }
+        let task = Task::new(Arc::new(Unobserved), cancel);
+        let worked = catch_unwind(AssertUnwindSafe(|| self.workshop.ship(target, &task)));
+        self.lock().shipping.remove(target);
+        self.ended.notify_all();
+        let base_needed = worked.unwrap_or_else(|panic| Err(Error::new(Code::Internal, said_in(&*panic))))?;
+        Ok(Turn::Done { base_needed })
+    }
+
+    /// Waits for a job's end; returns the error that it ended with.
+    pub fn wait_for(&self, job: &Job) -> Option<Error> {
+        let mut table = self.lock();
+        loop {
+            if let Some(outcome) = job.snapshot().outcome {
+                return outcome.error();
+            }
+            // A job shows its end without holding the table, so that its word can be missed once.
+            table = self.ended.wait_timeout(table, END_INTERVAL).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+
+    /// Ends the shipping of logs that the job needs for itself.
+    fn clear_the_way(&self, job: &Job) {
+        let mut table = self.lock();
+        let needed = |table: &Table| {
+            let logs = job.lanes.iter().filter(|lane| lane.kind == lanes::LaneKind::Log);
+            let busy: Vec<Cancel> = logs.filter_map(|lane| table.shipping.get(&lane.target).cloned()).collect();
+            busy
+        };
+        loop {
+            let busy = needed(&table);
+            if busy.is_empty() {
+                return;
+            }
+            busy.iter().for_each(Cancel::cancel);
+            table = self.ended.wait(table).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
     fn work(&self, job: &Arc<Job>) {
         if job.apply(Happening::Start).is_err() {
             let error = Error::new(Code::Cancelled, "the job was cancelled before it began");
             return self.finish(job, Happening::Stop, Err(error));
         }
+        self.clear_the_way(job);
         let task = Task::new(job.clone(), job.cancel.clone());
         let worked =
             catch_unwind(AssertUnwindSafe(|| self.workshop.execute(&job.request, Some(job.id), &job.actor, &task)));

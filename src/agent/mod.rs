@@ -6,10 +6,12 @@
 //! - [`jobs`]: the registry of running jobs
 //! - [`observed`]: one job as its followers see it: newest numbers, last events
 //! - [`lanes`]: which work excludes which
+//! - [`continuous`]: ships logs between the timers
 //! - [`workshop`]: what the registry needs from the layer below, so that it is tested without databases
 
 pub mod assemble;
 mod context_workshop;
+pub mod continuous;
 pub mod job;
 pub mod jobs;
 pub mod lanes;

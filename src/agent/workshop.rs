@@ -3,12 +3,13 @@
 //!
 //! [`Context`]: crate::operation::context::Context
 
-use crate::base::Result;
-use crate::base::ids::JobId;
+use crate::base::ids::{JobId, TargetName};
 use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Answer, JobRecord};
 use crate::operation::request::Request;
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Where the work is done and put on record.
 pub trait Workshop: Send + Sync {
@@ -22,6 +23,21 @@ pub trait Workshop: Send + Sync {
     /// Puts a job's end on record. `record.state` is final; `bytes` are those that went through in all of its
     /// phases.
     fn job_end(&self, record: &JobRecord, bytes: u64, actor: &str) -> Result<()>;
+
+    /// The targets whose log is shipped between the timers, and how often.
+    fn continuous(&self) -> Vec<(TargetName, Duration)> {
+        Vec::new()
+    }
+
+    /// Archives what was committed, without a job's records; takes no base. Tells whether one is needed.
+    fn ship(&self, target: &TargetName, _task: &Task) -> Result<bool> {
+        Err(Error::new(Code::Internal, format!("the log of {target} is not shipped continuously")))
+    }
+
+    /// A number that is another one once the log was written to; `None` = not known, or being written right now.
+    fn pulse(&self, _target: &TargetName) -> Option<u64> {
+        None
+    }
 
     /// The time, from the one clock that everything uses.
     fn now(&self) -> Timestamp;

@@ -1,6 +1,7 @@
 //! The agent: `serve` on D-Bus, or `run` one operation in the foreground.
 
 use neo4j_backup_agent::agent::assemble::{Role, workshop};
+use neo4j_backup_agent::agent::continuous;
 use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::cli::program;
 use neo4j_backup_agent::dbus::authority::OwnerOnly;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     program::daemon(&|config| workshop(config, Role::Run), &|config, bus| {
         let registry = Registry::new(workshop(config, Role::Serve)?);
-        service::serve(registry, bus, Arc::new(OwnerOnly::of_this_process()))
+        let shippers = continuous::start(&registry);
+        service::serve(registry, bus, Arc::new(OwnerOnly::of_this_process()))?;
+        shippers.join();
+        Ok(())
     })
 }

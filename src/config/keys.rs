@@ -9,6 +9,7 @@ const NEO4J: &[&str] = &["neo4j"];
 const POSTGRESQL: &[&str] = &["postgresql"];
 const SERVERS: &[&str] = &["neo4j", "postgresql"];
 const LOCAL: &[&str] = &["local"];
+const SHIPS: &[&str] = &["neo4j", "sim"];
 const S3: &[&str] = &["s3"];
 
 const FEW: Kind = Kind::Integer { min: 0, max: 10_000 };
@@ -55,7 +56,7 @@ pub const KEYS: &[Key] = &[
     Key::new("target.*.password_file", Kind::Path, Unset("the server has authentication off"), "its first line is the password").only(NEO4J).example("\"/etc/neo4j-backup/graph.password\""),
     Key::new("target.*.database", Kind::Text(rule::neo4j_database), Discovered("`initial.dbms.default_database` in neo4j.conf, else `neo4j`"), "the database's name").only(NEO4J).example("\"neo4j\""),
     Key::new("target.*.full", choice(&["online", "dump", "export", "enterprise"]), Value("\"online\""), "how a full backup is taken").only(NEO4J),
-    Key::new("target.*.continuous", Kind::Span { min: 1, off: true }, Value("\"off\""), "how often the log is shipped between the timers").only(NEO4J).later(),
+    Key::new("target.*.continuous", Kind::Span { min: 1, off: true }, Value("\"off\""), "how often the running agent ships the log between the timers").only(SHIPS),
     Key::new("target.*.cluster", Kind::Text(rule::cluster), Discovered("the only one below `/etc/postgresql`"), "a cluster of Debian's tools; it says all that follows").only(POSTGRESQL).example("\"15/main\""),
     Key::new("target.*.data_directory", Kind::Path, Discovered("postgresql.conf of the cluster"), "PGDATA").only(POSTGRESQL).example("\"/var/lib/postgresql/15/main\""),
     Key::new("target.*.bin_directory", Kind::Path, Discovered("the server's version"), "where pg_basebackup of the server's version is").only(POSTGRESQL).example("\"/usr/lib/postgresql/15/bin\""),

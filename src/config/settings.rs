@@ -398,4 +398,6 @@ pub struct PostgresSettings {
 pub struct SimSettings {
     /// Where it keeps its files.
     pub directory: PathBuf,
+    /// As with Neo4j.
+    pub continuous: Option<Duration>,
 }

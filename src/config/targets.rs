@@ -175,7 +175,10 @@ fn target(
 
 fn sim(reader: &mut TargetReader<'_, '_>) -> Option<SimSettings> {
     match reader.said("directory") {
-        Some(pick) => Some(SimSettings { directory: pick.path_buf() }),
+        Some(pick) => Some(SimSettings {
+            directory: pick.path_buf(),
+            continuous: crate::config::duration::parse(&reader.text("continuous")),
+        }),
         None => {
             reader.wrong("needs a directory");
             None

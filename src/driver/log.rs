@@ -16,6 +16,12 @@ pub trait LogSource: Send + Sync {
     /// the mark says of it. Error: `*_UNSUPPORTED` for a log whose format is not known.
     fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption>;
 
+    /// A number that is another one once the log was written to. `None` = not known, or it was written so recently that
+    /// another write might not show.
+    fn pulse(&self) -> Option<u64> {
+        None
+    }
+
     /// Lets go of files that are held open for later: the data they belong to is about to be replaced.
     fn release(&self) {}
 }

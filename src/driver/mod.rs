@@ -125,6 +125,12 @@ pub trait Driver: Send + Sync {
     /// Begins a restore of `manifest` into `place`.
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>>;
 
+    /// Begins a dump of a private, recovered copy, whose last transaction is `end`; the server is left alone.
+    fn begin_dump_of_copy(&self, _copy: &RestorePlace, _end: &LogMark, _task: &Task) -> Result<Box<dyn FullBackup>> {
+        let text = format!("for {} this version makes no dump of a copy", self.engine().as_str());
+        Err(Error::new(Code::NotAvailable, text))
+    }
+
     /// The log that can be archived between full backups; `None` = this driver has none.
     fn log(&self) -> Option<&dyn LogSource> {
         None

@@ -16,6 +16,7 @@ use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Who this host is.
 #[derive(Clone, Debug)]
@@ -92,6 +93,8 @@ pub struct Target {
     pub key_file: KeyFile,
     /// What is demanded of objects that are read.
     pub read_policy: ReadPolicy,
+    /// How often its log is shipped between the timers; `None` = not.
+    pub continuous: Option<Duration>,
     /// Free space that a backup must find, in percent.
     pub minimum_free_percent: u8,
     /// How long its backups are kept.

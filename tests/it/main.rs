@@ -4,6 +4,7 @@
 mod agent;
 mod chain;
 mod cli;
+mod continuous;
 mod damage;
 mod kill;
 mod neo4j;

@@ -1,6 +1,7 @@
 //! Neo4j without downtime, on real servers that are written to all the while: online base, archived log, restore to the
 //! end, to a time, to a transaction.
 
+mod dump;
 mod rounds;
 mod writers;
 

@@ -214,7 +214,7 @@ fn shared_tables_are_overridden_key_by_key_below_a_target() {
     assert_eq!((b.retention.daily, b.retention.weekly), (10, 2));
     assert_eq!(b.compression, CompressionSettings { algorithm: CompressionAlgorithm::Gzip, level: 7 });
     assert_eq!((a.alerts.ping.clone(), b.alerts.ping.clone()), (None, Some(UrlSource::Plain("https://h/x".into()))));
-    assert_eq!(a.database, DatabaseSettings::Sim(SimSettings { directory: path("/a") }));
+    assert_eq!(a.database, DatabaseSettings::Sim(SimSettings { directory: path("/a"), continuous: None }));
 }
 
 #[test]

@@ -39,6 +39,7 @@ use self::online::OnlineBackup;
 use self::restore::Neo4jRestore;
 use super::log::LogSource;
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
 use crate::artifact::statistics::Statistics;
 use crate::base::clock::wait_until;
@@ -359,6 +360,18 @@ impl Driver for Neo4jDriver {
             )
             .with_hint("set `full = \"online\"` or `full = \"dump\"` of the target, or give `--type dump`")),
         }
+    }
+
+    fn begin_dump_of_copy(&self, copy: &RestorePlace, end: &LogMark, task: &Task) -> Result<Box<dyn FullBackup>> {
+        let warnings = self.check_versions(&self.admin_version(task)?, &self.server_version(task).version)?;
+        let layout = Layout::below(&copy.directory);
+        let there = self.databases().into_iter().filter(|name| layout.store(name).is_dir());
+        let databases = there.map(|name| Ok((name.to_owned(), layout.bytes(name)?))).collect::<Result<_>>()?;
+        let conf = scratch::write_configuration(copy, &self.settings.database, None)?;
+        let why = "the dump was made of a private copy, whose nodes and relationships were not counted";
+        let plan =
+            DumpPlan { databases, end: Some(end.clone()), statistics: Some(Statistics::not_checked(why)), warnings };
+        Ok(Box::new(DumpBackup::new(Admin { conf, ..self.admin(copy.owner.clone()) }, plan)))
     }
 
     fn outside_files(&self, _task: &Task) -> Result<Vec<OutsideFile>> {

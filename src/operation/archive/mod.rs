@@ -15,7 +15,7 @@ pub(crate) mod lineage;
 pub(crate) use comparison::{BasePlace, place_base};
 
 use crate::base::clock::Stopwatch;
-use crate::base::ids::BackupKind;
+use crate::base::ids::{BackupKind, TargetName};
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -62,10 +62,25 @@ pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<A
     let report = ArchiveReport::blank(&target.name, request.dry_run);
     let mut run = Run { context, target, log, source, report, failures: Vec::new() };
     match &lane {
-        Some(lane) => run.archive(lane, task)?,
+        Some(lane) => run.settled(lane, task, |run| run.rounds(task))?,
         None => run.rehearse(task)?,
     }
     run.conclude(watch)
+}
+
+/// The same without a job, for shipping between the timers: takes no base, but tells whether one is needed.
+pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool> {
+    let watch = Stopwatch::start();
+    let target = context.target(target)?;
+    let log = target.driver.log().ok_or_else(|| not_available(target))?;
+    let lane = context.lane(&target.name, Lane::Log)?;
+    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+    let report = ArchiveReport::blank(&target.name, false);
+    let mut run = Run { context, target, log, source, report, failures: Vec::new() };
+    let all = target.repositories.clone();
+    let base_needed = run.settled(&lane, task, |run| run.round(&all, task))?;
+    run.conclude(watch)?;
+    Ok(!base_needed.is_empty())
 }
 
 fn not_available(target: &Target) -> Error {
@@ -77,11 +92,12 @@ fn not_available(target: &Target) -> Error {
 }
 
 impl Run<'_> {
-    fn archive(&mut self, lane: &FileLock, task: &Task) -> Result<()> {
+    /// Does `work` between looks at what an earlier run left and what this one leaves.
+    fn settled<T>(&mut self, lane: &FileLock, task: &Task, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let state_space = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
         preflight::check_path(&self.context.state_directory, state_space)?;
         leftover::settle(self.context, self.target, lane, task);
-        let worked = self.rounds(task);
+        let worked = work(self);
         // At once, so that a repository that failed does not keep half a batch until the next run.
         leftover::settle(self.context, self.target, lane, &task.shielded());
         worked

@@ -12,15 +12,16 @@ pub(crate) mod stopped_server;
 pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
 
 use crate::artifact::manifest::{Content, ObjectRecord, Role, SignedManifest};
+use crate::artifact::statistics::Statistics;
 use crate::base::clock::Stopwatch;
-use crate::base::ids::BackupId;
+use crate::base::ids::{BackupId, BackupKind};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::{Census, FullReport, Source};
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Lane, Target};
-use crate::operation::request::BackupRequest;
-use crate::operation::{records, unfinished};
+use crate::operation::request::{ArchiveRequest, BackupRequest};
+use crate::operation::{archive, records, restore, unfinished};
 use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
 use preparation::Prepared;
 use std::time::Duration;
@@ -52,19 +53,27 @@ pub(crate) fn run_into(
     let watch = Stopwatch::start();
     let target = context.target(&request.target)?;
     let kind = request.kind.unwrap_or_else(|| target.driver.default_kind());
+    let of_a_copy = is_made_of_a_copy(target, kind, task)?;
+    if of_a_copy && !request.dry_run {
+        bring_up_to_date(context, target, task)?;
+    }
     let lane = context.lane(&target.name, Lane::Base)?;
     task.phase("preflight", 0);
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
     target.driver.check_tools(kind, task)?;
     if request.dry_run {
-        return preparation::rehearse(context, target, &source, kind);
+        return preparation::rehearse(context, target, &source, kind, of_a_copy);
     }
 
     let Prepared { branches, left_out, id } =
         preparation::prepare(context, target, &source, kind, repositories, &lane, task)?;
     let shape = Shape::of(target, &context.environment, &id)?;
-    let outcome = take(context, target, &shape, &branches, &source, task)
-        .and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
+    let taken = match of_a_copy {
+        true => take_of_copy(context, target, &shape, &branches, task),
+        false => take(context, target, &shape, &branches, &source, task),
+    };
+    let outcome =
+        taken.and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
     let failures: Vec<Error> = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
     if outcome.is_ok() && failures.is_empty() {
         unfinished::complete(context, &id)?;
@@ -74,6 +83,46 @@ pub(crate) fn run_into(
     }
     let (signed, complete) = outcome?;
     report(failures, signed, complete)
+}
+
+/// Whether a dump is made of a private copy of what is archived, so that the server need not stop: unless it is down
+/// already, or the configuration has it stopped for dumps.
+fn is_made_of_a_copy(target: &Target, kind: BackupKind, task: &Task) -> Result<bool> {
+    let driver = &target.driver;
+    let may = kind == BackupKind::Dump && driver.default_kind() != BackupKind::Dump && driver.log().is_some();
+    Ok(may && driver.needs_stop(kind) && driver.is_running(task)?)
+}
+
+/// Archives what was committed since; takes the first base where there is none.
+fn bring_up_to_date(context: &Context, target: &Target, task: &Task) -> Result<()> {
+    let request = ArchiveRequest { target: target.name.clone(), dry_run: false };
+    match archive::run(context, &request, task) {
+        Ok(_) => Ok(()),
+        // One repository that has everything is enough to make the copy of.
+        Err(error) if error.code() == Code::BackupPartial => {
+            task.warn(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error.context("archiving what the dump is to hold")),
+    }
+}
+
+/// A dump of a private copy: the newest archived state, restored, recovered and checked.
+fn take_of_copy(
+    context: &Context,
+    target: &Target,
+    shape: &Shape<'_>,
+    branches: &[Branch],
+    task: &Task,
+) -> Result<Taken> {
+    let copy = restore::copy::newest(context, target, task)?;
+    task.phase("backing up", 0);
+    let mut full = target.driver.begin_dump_of_copy(&copy.place, &copy.end, task)?;
+    let objects = write_volumes(shape, full.take_volumes(), branches, LANES_AT_ONCE, task)?;
+    let mut report = full.finish(task)?;
+    task.info(format!("made of {} and the log up to transaction {}", copy.base, copy.end.transaction));
+    let statistics = report.statistics.take().unwrap_or_else(|| Statistics::not_checked("a copy was not counted"));
+    Ok(Taken { objects, report, census: Census { statistics, mark: None }, downtime: Duration::ZERO })
 }
 
 fn take(

@@ -125,7 +125,13 @@ fn free_id(context: &Context, target: &Target, kind: BackupKind, branches: &[Bra
 }
 
 /// A dry run: everything that does not write. It needs no passphrase and no repository that exists (A7, A10).
-pub(super) fn rehearse(context: &Context, target: &Target, source: &Source, kind: BackupKind) -> Result<BackupReport> {
+pub(super) fn rehearse(
+    context: &Context,
+    target: &Target,
+    source: &Source,
+    kind: BackupKind,
+    of_a_copy: bool,
+) -> Result<BackupReport> {
     let last = records::last_sizes(context, &target.name)?;
     let required = preflight::expected_stored(source.estimated_bytes, last);
     let need = Need { required, minimum_free_percent: target.minimum_free_percent };
@@ -149,7 +155,11 @@ pub(super) fn rehearse(context: &Context, target: &Target, source: &Source, kind
         format!("store about {} in each of {}", bytes::human(required), target.repositories.join(", ")),
         "read back what was stored, then write the manifest".to_owned(),
     ];
-    if target.driver.needs_stop(kind) {
+    if of_a_copy {
+        let text = "archive what was committed since, restore all of it into a private copy, recover and check that, and dump it; \
+                    the server is left alone";
+        steps.insert(0, text.to_owned());
+    } else if target.driver.needs_stop(kind) {
         steps.insert(0, "stop the server while it is read, and start it again".to_owned());
     }
     Ok(BackupReport {

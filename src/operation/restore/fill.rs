@@ -21,7 +21,7 @@ pub(super) struct Filled {
     /// What was checked.
     pub(super) checks: Vec<HealthCheck>,
     /// Where the log that was replayed ends.
-    end: Option<LogMark>,
+    pub(super) end: Option<LogMark>,
 }
 
 impl Filled {
@@ -69,7 +69,7 @@ pub(super) fn fill(
 
 /// The account that shall own the data: that of the source today, or the one it had when it was backed up. An agent
 /// that is not root keeps the files itself.
-fn owner(target: &Target, chosen: &Chosen, task: &Task) -> Result<Option<OsUser>> {
+pub(super) fn owner(target: &Target, chosen: &Chosen, task: &Task) -> Result<Option<OsUser>> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }

@@ -5,6 +5,7 @@
 //! on record ([`staging`]) and is removed at the latest by the agent's next start.
 
 mod choose;
+pub(crate) mod copy;
 mod fill;
 pub(crate) mod in_place;
 mod log_plan;

@@ -1,17 +1,23 @@
 //! The log of a database as it is archived: found where the server's configuration says, read while it is written.
 
-use super::files::Pins;
+use super::files::{Pins, TRANSACTIONS, numbered};
 use super::reader::FilesReader;
 use super::resume::{Place, locate};
 use crate::artifact::log_batch::LogMark;
 use crate::base::Result;
 use crate::base::task::Task;
 use crate::driver::log::{LogSource, Resumption};
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How many files are held open at most.
 const PINS_MAX: usize = 256;
+
+/// A file whose last write is this old shows the next one.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// Says where the log is; asked anew each time, because the configuration may change.
 type FindDirectory = Box<dyn Fn() -> Result<PathBuf> + Send + Sync>;
@@ -33,6 +39,20 @@ impl Neo4jLog {
 impl LogSource for Neo4jLog {
     fn release(&self) {
         *self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Pins::at_most(PINS_MAX);
+    }
+
+    fn pulse(&self) -> Option<u64> {
+        let directory = (self.directory)().ok()?;
+        let (number, path) = numbered(&directory, TRANSACTIONS).ok()?.pop()?;
+        let metadata = std::fs::metadata(path).ok()?;
+        let written = metadata.modified().ok()?;
+        // The filesystem's clock ticks in milliseconds: two writes within a tick look like one.
+        if written.elapsed().ok()? < SETTLED_AFTER {
+            return None;
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        (directory, number, metadata.ino(), metadata.len(), written).hash(&mut hasher);
+        Some(hasher.finish())
     }
 
     fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption> {
