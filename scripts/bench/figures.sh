@@ -1,4 +1,6 @@
+#!/usr/bin/env bash
 # Times, medians and ratios, for the parts of bench.sh. $scratch is where the series are kept.
+set -euo pipefail
 
 # Runs a command and adds its seconds to the series of that name.
 timed() {

@@ -1,4 +1,6 @@
+#!/usr/bin/env bash
 # The part `neo4j` of bench.sh: a graph of more than 1 GB, backed up while it runs, beside the official way.
+set -euo pipefail
 
 graph="$scratch/graph"
 nodes="${NODES:-4000000}"
