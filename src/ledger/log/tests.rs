@@ -1,80 +1,13 @@
 //! Batches on record: entered once, found in order, summed up, replaced by what a repository holds.
 
 use super::*;
-use crate::artifact::digest::{StoredDigest, sha256_hex};
-use crate::artifact::identity::{FORMAT, Owner};
-use crate::artifact::log_batch::{LogBatch, LogBatchDocument, LogSegment};
-use crate::artifact::manifest::{Content, Engine, LogPosition, ObjectRecord, PlainDigest, Role};
-use crate::artifact::object_key::{self, ObjectKey};
+use crate::artifact::log_batch::sample::{self, mark, target};
+use crate::artifact::manifest::LogPosition;
 use crate::ledger::backups::tests::{ledger, signed};
 
-fn target() -> TargetName {
-    TargetName::new("graph").expect("name")
-}
-
-fn mark(transaction: u64) -> LogMark {
-    LogMark {
-        file: 0,
-        offset: transaction * 10,
-        transaction,
-        began: None,
-        checksum: None,
-        append_index: None,
-        committed_at: Some(Timestamp::from_second(transaction as i64).expect("time")),
-    }
-}
-
 fn batch(lineage: u32, sequence: u64, from: u64, to: u64) -> SignedLogBatch {
-    let stem = object_key::log_batch_stem("prod", &target(), "0a", lineage, (from + 1, 0, from * 10));
-    let time = |second: u64| Timestamp::from_second(second as i64).expect("time");
-    let batch = LogBatch {
-        document: LogBatchDocument::LogBatch,
-        format: FORMAT,
-        environment: "prod".to_owned(),
-        target: target(),
-        engine: Engine::Sim,
-        db_name: "x".to_owned(),
-        stream: "0a".to_owned(),
-        lineage,
-        sequence,
-        predecessor: None,
-        start: mark(from),
-        end: mark(to),
-        first_transaction: from + 1,
-        last_transaction: to,
-        transactions: to - from,
-        first_committed_at: time(from + 1),
-        last_committed_at: time(to),
-        segments: vec![LogSegment {
-            file: 0,
-            offset: from * 10,
-            length: (to - from) * 10,
-            sha256: sha256_hex(b""),
-            first_transaction: Some(from + 1),
-            last_transaction: Some(to),
-            transactions: to - from,
-            first_committed_at: None,
-            last_committed_at: None,
-            log_format: "V9".to_owned(),
-        }],
-        object: ObjectRecord {
-            key: ObjectKey::new(format!("{stem}.log.enc")).expect("key"),
-            role: Role::Log,
-            name: "log".to_owned(),
-            lane: 0,
-            content: Content::LogRanges,
-            stored: StoredDigest::of(b"stored"),
-            plain: PlainDigest { size: (to - from) * 10, crc32c: "00000000".to_owned(), sha256: None },
-            filters: vec![],
-            encryption: None,
-        },
-        created_at: time(to),
-        created_by: "test".to_owned(),
-        hostname: "host".to_owned(),
-        owner: Owner { host: "h".into(), machine_id: "m".into(), data_identity: "0a".into(), epoch: 1 },
-        server_version: "1".to_owned(),
-    };
     let signed_by = signed("graph-20261119T020000Z-base", 1).signed_by;
+    let batch = sample::batch(lineage, sequence, from, to);
     SignedLogBatch { bytes_sha256: format!("sha of {from} to {to}"), batch, signed_by }
 }
 
