@@ -13,6 +13,7 @@ pub mod expire;
 pub mod keys;
 pub mod list;
 pub(crate) mod log_object;
+pub(crate) mod log_reach;
 pub(crate) mod log_records;
 pub(crate) mod log_retention;
 pub mod preflight;

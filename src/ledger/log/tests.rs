@@ -1,6 +1,7 @@
 //! Batches on record: entered once, found in order, summed up, replaced by what a repository holds.
 
 use super::*;
+use crate::artifact::log_batch::LogBatchLink;
 use crate::artifact::log_batch::sample::{self, mark, target};
 use crate::artifact::manifest::LogPosition;
 use crate::ledger::backups::tests::{ledger, signed};
@@ -70,12 +71,15 @@ fn bases_go_with_their_copies() {
     });
     ledger.record_backup(&base, "main").expect("record");
     ledger.record_backup(&base, "main").expect("again");
-    let found = ledger.log_bases(&target(), &chain(1)).expect("bases");
-    assert_eq!(found.iter().map(|base| base.mark.clone()).collect::<Vec<_>>(), [mark(7)]);
+    let found = ledger.log_bases(&target()).expect("bases");
+    assert_eq!(found.iter().map(|base| (&base.chain, base.mark.clone())).collect::<Vec<_>>(), [(&chain(1), mark(7))]);
+    ledger.mark_copy(&base.manifest.id, "main", CopyState::Missing).expect("mark");
+    assert!(!ledger.log_bases(&target()).expect("bases")[0].is_usable(), "what was lost stays known");
+    ledger.mark_copy(&base.manifest.id, "main", CopyState::Complete).expect("mark");
     let newest = ledger.newest_log_base(&target(), "main", "0a").expect("newest").expect("some");
     assert_eq!(newest, (base.manifest.id.clone(), base.bytes_sha256.clone()));
     ledger.forget_copy(&base.manifest.id, "main").expect("forget");
-    assert!(ledger.log_bases(&target(), &chain(1)).expect("bases").is_empty());
+    assert!(ledger.log_bases(&target()).expect("bases").is_empty());
 }
 
 #[test]
@@ -93,4 +97,26 @@ fn the_end_of_a_chain_is_found_by_its_index() {
         .expect("plan");
     assert!(plan.iter().any(|line| line.contains("log_batches_by_chain")), "{plan:?}");
     assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{plan:?}");
+}
+
+#[test]
+fn a_hole_between_batches_is_entered_by_a_rescan_that_knows_nothing_else() {
+    let (_keep, ledger) = ledger();
+    let (one, two, mut three) = (batch(1, 1, 0, 9), batch(1, 2, 9, 20), batch(1, 3, 20, 30));
+    let key = two.batch.key().expect("key");
+    three.batch.predecessor = Some(LogBatchLink { key: key.clone(), manifest_sha256: two.bytes_sha256.clone() });
+    ledger.replace_batches("main", &target(), &[three.clone(), one.clone()]).expect("replace");
+    assert_eq!(ledger.unsound_pieces(&target(), &chain(1)).expect("pieces"), [(9, 20)]);
+    let before = |transaction| ledger.batch_end_before(&target(), &chain(1), transaction).expect("end");
+    assert_eq!(before(25).map(|end| end.transaction), Some(9));
+    assert_eq!(before(30).map(|end| end.transaction), Some(30));
+    // Where it comes back, it is whole again.
+    ledger.replace_batches("main", &target(), &[one.clone(), two, three.clone()]).expect("replace");
+    assert_eq!(ledger.log_sums(&target()).expect("sums")[&chain(1)].transactions, 30);
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 0);
+    ledger.replace_batches("main", &target(), &[one, three]).expect("replace");
+    ledger.forget_missing_batches(&target(), &chain(1), Some(15)).expect("forget");
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 1, "it is needed");
+    ledger.forget_missing_batches(&target(), &chain(1), Some(20)).expect("forget");
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 0);
 }
