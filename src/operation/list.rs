@@ -17,7 +17,7 @@ pub fn list(context: &Context, target: Option<&TargetName>) -> Result<BackupList
         context.target(name)?;
     }
     let mut backups = records::rows(context, target)?;
-    expire::fill_expiry(context, &mut backups);
+    expire::fill_expiry(context, &mut backups)?;
     let soon = context.clock.now().saturating_add(EXPIRING_SOON).unwrap_or(jiff::Timestamp::MAX);
     let expires_soon = |row: &&BackupRow| row.expires_at.is_some_and(|at| at <= soon);
     let (mut logs, mut earlier) = (Vec::new(), Vec::new());
@@ -45,8 +45,11 @@ pub fn show(context: &Context, backup: &str) -> Result<BackupDetail> {
         let found = context.repository(target, name).and_then(|r| r.find_manifest(&context.environment, &id));
         match found {
             Ok(signed) => {
-                let mut row = records::row_of(context, &id)?.unwrap_or_else(|| unrecorded(&signed.manifest, name));
-                expire::fill_expiry(context, std::slice::from_mut(&mut row));
+                // When one expires depends on the others.
+                let mut rows = records::rows(context, Some(&id.target))?;
+                expire::fill_expiry(context, &mut rows)?;
+                let row = rows.into_iter().find(|row| row.id == id);
+                let row = row.unwrap_or_else(|| unrecorded(&signed.manifest, name));
                 let verified_at = records::verified_at(context, &id)?;
                 return Ok(BackupDetail { row, manifest: signed.manifest, verified_at });
             }

@@ -16,6 +16,7 @@ pub(crate) mod log_object;
 pub(crate) mod log_reach;
 pub(crate) mod log_records;
 pub(crate) mod log_retention;
+pub(crate) mod log_window;
 pub mod preflight;
 pub mod records;
 pub mod recover;

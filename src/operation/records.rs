@@ -189,11 +189,6 @@ pub(crate) fn replace_repository(context: &Context, repository: &str, found: &[S
     Ok((replaced.added, replaced.missing))
 }
 
-/// A backup's row of `list`.
-pub(crate) fn row_of(context: &Context, id: &BackupId) -> Result<Option<BackupRow>> {
-    Ok(context.ledger.backup(id)?.map(row))
-}
-
 /// Rows of `list`, newest first.
 pub(crate) fn rows(context: &Context, target: Option<&TargetName>) -> Result<Vec<BackupRow>> {
     Ok(context.ledger.backups(target)?.into_iter().map(row).collect())

@@ -230,6 +230,61 @@ fn a_database_whose_log_is_not_archived_is_not_restored_to_a_point_and_told_so()
     assert_eq!(error.code(), Code::NotAvailable, "{error}");
 }
 
+/// What a dry run of `cleanup` would delete.
+fn doomed(site: &Site) -> Vec<String> {
+    match site.ask(&Request::Cleanup { dry_run: true }) {
+        Ok(Answer::Cleanup(report)) => report.deleted.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What `list` shows as expired.
+fn expired(site: &Site) -> Vec<String> {
+    match site.ask(&Request::List { target: None }) {
+        Ok(Answer::List(list)) => list
+            .backups
+            .iter()
+            .filter(|row| row.expires_at.is_some_and(|at| at <= jiff::Timestamp::now()))
+            .map(|row| row.id.to_string())
+            .collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn keep(site: &Site, point_in_time: &str) {
+    let root = site.root().display();
+    site.configure(&format!(
+        "[retention]\npoint_in_time = \"{point_in_time}\"\nminimum_verified = 1\n\
+         [target.sim]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n"
+    ));
+}
+
+#[test]
+fn cleanup_keeps_what_the_window_needs_in_every_history_and_does_what_is_shown() {
+    let (site, first) = forked(&[4]);
+    site.backup("sim");
+    otherwise(&site, 2);
+    archive(&site);
+    site.verify().expect("sound");
+    let manifests = bases(&site);
+    assert_eq!(manifests.len(), 3);
+    keep(&site, "14d");
+    // All of one day: the calendar alone would keep the last.
+    assert_eq!((doomed(&site), expired(&site)), (Vec::new(), Vec::new()));
+    site.ask(&Request::Cleanup { dry_run: false }).expect("cleanup");
+    for number in 10..=20 {
+        assert_eq!(restored(&site, Some(RecoveryTarget::Time(at(number)))).0, first[number as usize], "{number}");
+    }
+    keep(&site, "0s");
+    let older: Vec<String> = manifests[..2].iter().map(|path| id_of(path)).collect();
+    assert_eq!((doomed(&site), expired(&site).len()), (older, 2), "what the window let go");
+    site.ask(&Request::Cleanup { dry_run: false }).expect("cleanup");
+    assert_eq!((doomed(&site), expired(&site)), (Vec::new(), Vec::new()));
+    assert_eq!(batches(&site).len(), 2, "only the log after the last base is left");
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("what was let go is not missed");
+}
+
 #[test]
 fn a_missing_batch_that_no_base_needs_any_more_is_no_finding() {
     let (site, mut states) = archived(4, &[6, 6, 6]);
