@@ -12,6 +12,7 @@ use crate::operation::answer::{BackupRow, BackupState, CleanupReport};
 use crate::operation::context::{Context, RetentionPolicy};
 use crate::operation::log_reach::{self, Standing};
 use crate::operation::{delete, log_window, records};
+use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -126,7 +127,7 @@ fn calendar(rows: &[&BackupRow], policy: RetentionPolicy) -> Vec<Timestamp> {
     let until = |row: &&BackupRow| {
         let day = row.created_at.to_zoned(TimeZone::UTC).date();
         let newest = is_usable(row) && last_day.replace(day) != Some(day);
-        let days = if newest { expiry_days(row.created_at, policy) } else { i64::from(policy.days.unwrap_or(0)) };
+        let days = if newest { expiry_days(day, policy) } else { i64::from(policy.days.unwrap_or(0)) };
         row.created_at.saturating_add(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MAX)
     };
     rows.iter().map(until).collect()
@@ -134,10 +135,9 @@ fn calendar(rows: &[&BackupRow], policy: RetentionPolicy) -> Vec<Timestamp> {
 
 /// A backup lives `daily` days; one taken on a Sunday is its week's newest and one on a month's last day its month's,
 /// and lives that much longer.
-fn expiry_days(created: Timestamp, policy: RetentionPolicy) -> i64 {
-    let date = created.to_zoned(TimeZone::UTC).date();
+fn expiry_days(date: Date, policy: RetentionPolicy) -> i64 {
     let mut days = i64::from(policy.daily.max(policy.days.unwrap_or(0)));
-    if date.weekday() == jiff::civil::Weekday::Sunday {
+    if date.weekday() == Weekday::Sunday {
         days = days.max(7 * i64::from(policy.weekly));
     }
     if date.day() == date.days_in_month() {
