@@ -30,6 +30,7 @@ use crate::pipeline::{Compression, ReadPolicy};
 use crate::repository::local::LocalStore;
 use crate::repository::store::Store;
 use crate::telemetry::record::{Occasion, Record};
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -217,6 +218,7 @@ fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Tar
             daily: settings.retention.daily,
             weekly: settings.retention.weekly,
             monthly: settings.retention.monthly,
+            point_in_time: settings.retention.point_in_time.try_into().unwrap_or(SignedDuration::MAX),
             minimum_verified: settings.retention.minimum_verified,
         },
     })

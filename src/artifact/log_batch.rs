@@ -228,6 +228,9 @@ pub struct SignedLogBatch {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::artifact::digest::StoredDigest;

@@ -247,10 +247,10 @@ pub struct Restore {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["to_tx", "before_tx"])]
     pub to_time: Option<String>,
     /// End with this transaction
-    #[arg(long, value_name = "N", conflicts_with = "before_tx")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = transaction, conflicts_with = "before_tx")]
     pub to_tx: Option<u64>,
     /// Stop before this transaction
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = later_transaction)]
     pub before_tx: Option<u64>,
     /// Leave recovery and checks to the first start
     #[arg(long)]
@@ -335,6 +335,15 @@ pub enum Config {
 
 fn target_name(text: &str) -> Result<TargetName, String> {
     TargetName::new(text).map_err(|error| error.hint().to_owned())
+}
+
+fn transaction(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a transaction is named by its number, 0 or more".to_owned())
+}
+
+fn later_transaction(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "a transaction that others lie before is named by its number, 1 or more".to_owned())
 }
 
 fn job_number(text: &str) -> Result<JobId, String> {

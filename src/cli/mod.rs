@@ -22,6 +22,7 @@ pub mod later;
 pub mod local;
 pub mod output;
 pub mod over_bus;
+pub mod parse;
 pub mod program;
 pub mod progress;
 pub mod render;

@@ -7,7 +7,7 @@ use super::later::{self, Among};
 use super::output::{Output, say};
 use super::over_bus::OverBus;
 use super::progress::Display;
-use super::{confirm, exit, local, render, translate};
+use super::{confirm, exit, local, parse, render, translate};
 use crate::agent::workshop::Workshop;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::JobId;
@@ -16,7 +16,7 @@ use crate::dbus::address::BusAddress;
 use crate::operation::answer::Answer;
 use crate::operation::request::{Destination, Request};
 use crate::telemetry::subscriber;
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +27,10 @@ pub type Assemble = dyn Fn(&Path) -> Result<Arc<dyn Workshop>>;
 
 /// `neo4j-backupctl`.
 pub fn client(assemble: &Assemble) -> ExitCode {
-    let Client { connect, style, config, command } = Client::parse();
+    let Client { connect, style, config, command } = match parse::arguments() {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
     subscriber::start("neo4j-backupctl", level(&style, Level::WARN));
     let command = command.unwrap_or(Command::Status { target: None });
     let open = || -> Result<Box<dyn Backend>> {
@@ -42,7 +45,10 @@ pub fn client(assemble: &Assemble) -> ExitCode {
 
 /// `neo4j-backupd`. `serve` gets the configuration and the bus.
 pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<()>) -> ExitCode {
-    let Daemon { config, role } = Daemon::parse();
+    let Daemon { config, role } = match parse::arguments() {
+        Ok(daemon) => daemon,
+        Err(status) => return status,
+    };
     ExitCode::from(match role {
         Role::Serve { bus } => {
             subscriber::start("neo4j-backupd", Level::INFO);

@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
     Key::new("retention.weekly", FEW, Value("4"), "the newest of so many weeks"),
     Key::new("retention.monthly", FEW, Value("3"), "the newest of so many months"),
     Key::new("retention.days", Kind::Integer { min: 1, max: 36_500 }, Unset("only the three above count"), "everything younger than so many days, too").example("30"),
-    Key::new("retention.point_in_time", SPAN, Value("\"14d\""), "how far back every second is kept").later(),
+    Key::new("retention.point_in_time", SPAN, Value("\"14d\""), "how far back every second that can be restored stays so: bases that the archived log needs for it are kept"),
     Key::new("retention.minimum_verified", Kind::Integer { min: 1, max: 1_000 }, Value("2"), "never fewer verified bases than this"),
     Key::new("retention.trash", SPAN, Value("\"3d\""), "how long a deleted backup can be undeleted").later(),
     // Bounds and promises

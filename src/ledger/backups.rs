@@ -334,7 +334,7 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
                                    key_id = excluded.key_id",
         params![id, repository, manifest.sequence as i64, signed.bytes_sha256, signed.signed_by.as_str()],
     )?;
-    log::insert_base(connection, signed, repository)?;
+    log::bases::insert(connection, signed, repository)?;
     Ok(changed > 0)
 }
 

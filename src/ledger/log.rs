@@ -1,11 +1,13 @@
-//! The log's archive: batches by repository, the bases they go on from, and how far each repository is known to reach.
+//! The log's archive: batches by repository, the [bases](bases) they go on from, and how far each repository is known to
+//! reach.
+
+pub mod bases;
 
 use super::backups::CopyState;
 use super::{Ledger, parsed, time};
-use crate::artifact::log_batch::{LogMark, SignedLogBatch};
-use crate::artifact::manifest::SignedManifest;
+use crate::artifact::log_batch::{LogBatch, LogMark, SignedLogBatch};
 use crate::base::Result;
-use crate::base::ids::{BackupId, TargetName};
+use crate::base::ids::TargetName;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
@@ -61,14 +63,14 @@ pub struct ChainSums {
     pub stored_bytes: u64,
 }
 
-/// A base from which a log goes on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BaseRecord {
-    /// The backup.
-    pub backup: BackupId,
-    /// Where its log ends.
-    pub mark: LogMark,
-    /// When it was taken.
+/// Where a sound batch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchEnd {
+    /// Its last transaction.
+    pub transaction: u64,
+    /// The latest time of commit in it.
+    pub last_committed_at: Timestamp,
+    /// When it was taken from the source.
     pub created_at: Timestamp,
 }
 
@@ -125,6 +127,7 @@ impl Ledger {
             for key in before.keys() {
                 set_state(transaction, repository, key, CopyState::Missing)?;
             }
+            enter_holes(transaction, repository, found)?;
             Ok((added, before.len() as u64))
         })
     }
@@ -200,6 +203,50 @@ impl Ledger {
         })
     }
 
+    /// Batches of a history that were found damaged or missing: the transactions that each follows and ends with.
+    pub fn unsound_pieces(&self, target: &TargetName, chain: &ChainName) -> Result<Vec<(u64, u64)>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT first_transaction - 1, last_transaction FROM log_batches INDEXED BY log_batches_unsound
+                 WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4
+                   AND state IN ('CORRUPTED','MISSING') ORDER BY last_transaction",
+            )?;
+            let number = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|value| value as u64);
+            let rows = statement.query_map(
+                params![target.as_str(), chain.repository, chain.stream, i64::from(chain.lineage)],
+                |row| Ok((number(row, 0)?, number(row, 1)?)),
+            )?;
+            rows.collect()
+        })
+    }
+
+    /// The last sound batch of a history that ends at or before `transaction`.
+    pub fn batch_end_before(
+        &self,
+        target: &TargetName,
+        chain: &ChainName,
+        transaction: u64,
+    ) -> Result<Option<BatchEnd>> {
+        let (lineage, transaction) = (i64::from(chain.lineage), i64::try_from(transaction).unwrap_or(i64::MAX));
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT last_transaction, last_committed_at, created_at FROM log_batches
+                 WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4 AND last_transaction <= ?5
+                   AND state IN ('COMPLETE','VALIDATED') ORDER BY last_transaction DESC LIMIT 1",
+            )?;
+            let end = |row: &Row<'_>| {
+                Ok(BatchEnd {
+                    transaction: row.get::<_, i64>(0)? as u64,
+                    last_committed_at: time(row.get(1)?),
+                    created_at: time(row.get(2)?),
+                })
+            };
+            statement
+                .query_row(params![target.as_str(), chain.repository, chain.stream, lineage, transaction], end)
+                .optional()
+        })
+    }
+
     /// How many batches of a target were found damaged or missing in a repository.
     pub fn unsound_batches(&self, target: &TargetName, repository: &str) -> Result<u64> {
         self.with(|connection| {
@@ -208,42 +255,6 @@ impl Ledger {
                  WHERE target = ?1 AND repository = ?2 AND state IN ('CORRUPTED','MISSING')",
             )?;
             statement.query_row(params![target.as_str(), repository], |row| row.get::<_, i64>(0)).map(|n| n as u64)
-        })
-    }
-
-    /// The bases of a history, by where their logs end. Damaged and missing ones are left out.
-    pub fn log_bases(&self, target: &TargetName, chain: &ChainName) -> Result<Vec<BaseRecord>> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT b.backup, b.mark, b.created_at FROM log_bases b
-                 JOIN copies c ON c.backup = b.backup AND c.repository = b.repository
-                 WHERE b.target = ?1 AND b.repository = ?2 AND b.stream = ?3 AND b.lineage = ?4
-                   AND c.state IN ('COMPLETE','VALIDATED') ORDER BY b.last_transaction",
-            )?;
-            let rows = statement.query_map(
-                params![target.as_str(), chain.repository, chain.stream, i64::from(chain.lineage)],
-                |row| Ok(BaseRecord { backup: parsed(row, 0)?, mark: mark(row, 1)?, created_at: time(row.get(2)?) }),
-            )?;
-            rows.collect()
-        })
-    }
-
-    /// The newest base of the log `stream` in a repository, and the SHA-256 of its manifest.
-    pub fn newest_log_base(
-        &self,
-        target: &TargetName,
-        repository: &str,
-        stream: &str,
-    ) -> Result<Option<(BackupId, String)>> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT b.backup, c.manifest_sha256 FROM log_bases b
-                 JOIN copies c ON c.backup = b.backup AND c.repository = b.repository
-                 WHERE b.target = ?1 AND b.repository = ?2 AND b.stream = ?3 AND c.state <> 'MISSING'
-                 ORDER BY b.lineage DESC, b.last_transaction DESC, c.sequence DESC LIMIT 1",
-            )?;
-            let row = |row: &Row<'_>| Ok((parsed(row, 0)?, row.get(1)?));
-            statement.query_row(params![target.as_str(), repository, stream], row).optional()
         })
     }
 
@@ -298,6 +309,20 @@ impl Ledger {
         self.transact(|transaction| set_state(transaction, repository, key, state))
     }
 
+    /// Takes missing batches of a history off the record: those that end at or before `last`, or all.
+    pub fn forget_missing_batches(&self, target: &TargetName, chain: &ChainName, last: Option<u64>) -> Result<()> {
+        let last = last.and_then(|last| i64::try_from(last).ok()).unwrap_or(i64::MAX);
+        self.transact(|transaction| {
+            let forget =
+                "DELETE FROM log_batches WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4
+                          AND last_transaction <= ?5 AND state = 'MISSING'";
+            let lineage = i64::from(chain.lineage);
+            transaction
+                .execute(forget, params![target.as_str(), chain.repository, chain.stream, lineage, last])
+                .map(|_| ())
+        })
+    }
+
     /// Takes a batch off the record.
     pub fn forget_batch(&self, repository: &str, key: &str) -> Result<()> {
         self.transact(|transaction| {
@@ -308,41 +333,15 @@ impl Ledger {
     }
 }
 
-/// Enters where a base's log ends, so that it is known without its manifest. Called with every copy that is recorded.
-pub(super) fn insert_base(connection: &Connection, signed: &SignedManifest, repository: &str) -> rusqlite::Result<()> {
-    let manifest = &signed.manifest;
-    let Some((mark, lineage)) =
-        manifest.position.as_ref().and_then(|p| Some((p.mark.as_ref()?, p.lineage.parse().ok()?)))
-    else {
-        return Ok(());
-    };
-    let lineage: u32 = lineage;
-    connection.execute(
-        "INSERT OR REPLACE INTO log_bases
-         (backup, repository, target, stream, lineage, last_transaction, mark, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            manifest.id.to_string(),
-            repository,
-            manifest.target().as_str(),
-            manifest.owner.data_identity,
-            i64::from(lineage),
-            mark.transaction as i64,
-            json(mark),
-            manifest.created_at.as_microsecond()
-        ],
-    )?;
-    Ok(())
-}
-
 fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) -> rusqlite::Result<()> {
     let batch = &signed.batch;
     let key = batch.key().map(|key| key.to_string()).unwrap_or_default();
     // A batch that names no predecessor and is not the first begins at a base, because the log before it was lost.
     let anew = batch.predecessor.is_none() && batch.sequence > 1;
-    // Another batch under the same key: the one before lost its manifest, and its range was archived again.
+    // Another batch under the same key: the one before lost its manifest, and its range was archived again. Or it was only
+    // known by its successor.
     connection.execute(
-        "DELETE FROM log_batches WHERE repository = ?1 AND key = ?2 AND manifest_sha256 <> ?3",
+        "DELETE FROM log_batches WHERE repository = ?1 AND key = ?2 AND (manifest_sha256 <> ?3 OR transactions = 0)",
         params![repository, key, signed.bytes_sha256],
     )?;
     connection.execute(
@@ -372,6 +371,45 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
             batch.created_at.as_microsecond()
         ],
     )?;
+    Ok(())
+}
+
+/// Between two batches there is one that the later one names, or the log begins anew: what is neither there nor on record
+/// is entered as missing.
+fn enter_holes(connection: &Connection, repository: &str, found: &[SignedLogBatch]) -> rusqlite::Result<()> {
+    let mut ordered: Vec<&LogBatch> = found.iter().map(|signed| &signed.batch).collect();
+    ordered.sort_by_key(|batch| (&batch.stream, batch.lineage, batch.first_transaction));
+    for pair in ordered.windows(2) {
+        let (before, after) = (pair[0], pair[1]);
+        let same = (&before.stream, before.lineage) == (&after.stream, after.lineage);
+        let Some(link) = after.predecessor.as_ref().filter(|_| same) else { continue };
+        if after.first_transaction <= before.last_transaction + 1 {
+            continue;
+        }
+        connection.execute(
+            "INSERT INTO log_batches (repository, key, target, stream, lineage, sequence, first_transaction, last_transaction,
+                 transactions, first_committed_at, last_committed_at, start_mark, end_mark, anew, plain_bytes, stored_bytes,
+                 manifest_sha256, state, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, FALSE, 0, 0, ?13, 'MISSING', ?14)
+             ON CONFLICT DO NOTHING",
+            params![
+                repository,
+                link.key.as_str(),
+                after.target.as_str(),
+                after.stream,
+                i64::from(after.lineage),
+                after.sequence.saturating_sub(1) as i64,
+                before.last_transaction as i64 + 1,
+                after.first_transaction as i64 - 1,
+                before.last_committed_at.as_microsecond(),
+                after.first_committed_at.as_microsecond(),
+                json(&before.end),
+                json(&after.start),
+                link.manifest_sha256,
+                after.created_at.as_microsecond()
+            ],
+        )?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,9 @@ mod key;
 mod log;
 
 pub use key::{KeyRecord, RotateReport, RotatedKey};
-pub use log::{AdoptReport, AdoptedIn, ArchiveReport, ArchivedIn, ChainStatus, Reached, TargetLog};
+pub use log::{
+    AdoptReport, AdoptedIn, ArchiveReport, ArchivedIn, ChainStatus, LogRange, Reached, TargetLog, TargetRange,
+};
 
 use crate::artifact::manifest::Manifest;
 use crate::base::ids::{BackupId, JobId, TargetName};
@@ -261,6 +263,9 @@ pub struct TargetStatus {
     /// How far the archived log reaches; `None` = there is none.
     #[serde(default)]
     pub log: Option<ChainStatus>,
+    /// What else can be restored of the archived log, newest first: before a hole, and of histories that were left.
+    #[serde(default)]
+    pub earlier: Vec<LogRange>,
     /// Next run; `None` = no timer on record.
     pub next_run: Option<Timestamp>,
 }
@@ -332,6 +337,9 @@ pub struct BackupList {
     /// How far the archived logs reach.
     #[serde(default)]
     pub logs: Vec<TargetLog>,
+    /// What else can be restored of the archived logs.
+    #[serde(default)]
+    pub earlier: Vec<TargetRange>,
 }
 
 /// Everything about one backup.

@@ -8,6 +8,7 @@ use crate::driver::Finding;
 use crate::host::Service;
 use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
 use crate::operation::context::{Context, KeyFile, Target};
+use crate::operation::log_reach::{self, Standing};
 use crate::operation::{records, status};
 use crate::repository::catalog::Repository;
 
@@ -171,6 +172,40 @@ fn hint_of(code: &str, target: &Target) -> String {
     }
 }
 
+/// A hole in the way to the newest state is an alarm. One before the newest range took moments that no new backup brings
+/// back: that is said as long as something of them is stored, and is no alarm.
+fn damaged_log(standing: &Standing, target: &Target) -> Option<Finding> {
+    let repository = &standing.end.chain.repository;
+    let count = standing.unsound;
+    let which = match count {
+        1 => format!("1 batch of the log in {repository} is damaged or missing"),
+        _ => format!("{count} batches of the log in {repository} are damaged or missing"),
+    };
+    match standing.newest() {
+        _ if count == 0 => None,
+        Some(newest) if standing.is_whole() => Some(Finding {
+            code: "damaged-log-before".to_owned(),
+            severity: Severity::Warning,
+            text: format!(
+                "{which}: moments before {} cannot all be restored; what was archived since can",
+                newest.range.from
+            ),
+            fix: "neo4j-backupctl verify --all".to_owned(),
+        }),
+        reached => Some(Finding {
+            code: "damaged-log".to_owned(),
+            severity: Severity::Error,
+            text: match reached {
+                Some(newest) => {
+                    format!("{which}: the log breaks off after transaction {}", newest.range.to_transaction)
+                }
+                None => format!("{which}, and no base of the history in service is usable"),
+            },
+            fix: format!("neo4j-backupctl backup {}", target.name),
+        }),
+    }
+}
+
 fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
     for row in records::rows(context, Some(&target.name))? {
         if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
@@ -182,15 +217,12 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
             });
         }
     }
-    for status in status::run(context, Some(&target.name))? {
-        if let Some(log) = status.log.filter(|log| log.unsound > 0) {
-            add(Finding {
-                code: "damaged-log".to_owned(),
-                severity: Severity::Error,
-                text: format!("{} batches of the log in {} are damaged or missing", log.unsound, log.repository),
-                fix: format!("neo4j-backupctl backup {}", target.name),
-            });
+    for standing in log_reach::standings(context, &target.name)? {
+        if let Some(finding) = damaged_log(&standing, target) {
+            add(finding);
         }
+    }
+    for status in status::run(context, Some(&target.name))? {
         if let Some(failure) = status.last_failure.as_ref().filter(|failure| tells_of_trouble(failure)) {
             let code = failure.error_code.as_deref().unwrap_or("INTERNAL");
             add(Finding {

@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::pipeline::{Compression, ReadPolicy};
 use crate::repository::catalog::Repository;
 use crate::repository::store::Store;
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -58,7 +59,7 @@ pub enum KeyFile {
     Credential(PathBuf),
 }
 
-/// How long backups are kept, by count of days, weeks and months that have one.
+/// How long backups are kept, by count of days, weeks and months that have one, and by what the log needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// Everything younger than this many days.
@@ -69,6 +70,8 @@ pub struct RetentionPolicy {
     pub weekly: u32,
     /// Newest backups of this many months.
     pub monthly: u32,
+    /// How far back every moment that the archived log can give stays restorable.
+    pub point_in_time: SignedDuration,
     /// Verified backups that are never gone below.
     pub minimum_verified: u32,
 }

@@ -105,7 +105,7 @@ pub fn decrypt_file(
     options: &CryptOptions,
     task: &Task,
 ) -> Result<CryptReport> {
-    let doing = |error: Error| error.context(format_args!("decrypting {}", input.display()));
+    let doing = |error: Error| about_the_file(error).context(format_args!("decrypting {}", input.display()));
     let mut source = open(input)?;
     let expected = if is_standard(input) { None } else { checksum_file::read(input)? };
     if let Some(expected) = &expected {
@@ -116,7 +116,8 @@ pub fn decrypt_file(
     let passed = decrypt_stream(&mut source, &mut sink.file, passphrase, options.iterations, task);
     let Passed { input_bytes, output_bytes, input_sha256, output_sha256 } = passed.map_err(doing)?;
     if expected.as_ref().is_some_and(|expected| expected.sha256 != input_sha256) {
-        return Err(Error::new(Code::BackupCorrupted, format!("{} changed while it was read", input.display())));
+        let said = format!("{} changed while it was read", input.display());
+        return Err(about_the_file(Error::new(Code::BackupCorrupted, said)));
     }
     sink.commit(None)?;
     Ok(CryptReport {
@@ -142,7 +143,7 @@ fn check_input(input: &Path, source: &mut File, expected: &Checksum, passphrase:
     if found != expected.sha256 {
         let said =
             format!("the SHA-256 of {} is not the one in {}", input.display(), checksum_file::path_of(input).display());
-        return Err(Error::new(Code::BackupCorrupted, said).with_hint("the file was changed or cut; get another copy"));
+        return Err(about_the_file(Error::new(Code::BackupCorrupted, said)));
     }
     if let (Some(key), Some(id)) = (key?, &expected.key_id)
         && key.id().as_str() != id
@@ -151,6 +152,16 @@ fn check_input(input: &Path, source: &mut File, expected: &Checksum, passphrase:
         return Err(Error::new(Code::WrongKey, said).with_hint("give the passphrase it was encrypted with"));
     }
     source.rewind().map_err(|cause| Error::io("reading", input, cause))
+}
+
+/// The code's own hint is about a repository's backups; here a file of anybody's is damaged.
+fn about_the_file(error: Error) -> Error {
+    match error.code() {
+        Code::BackupCorrupted => {
+            error.with_hint("the file was changed or cut, or was never encrypted; get another copy")
+        }
+        _ => error,
+    }
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -381,7 +392,13 @@ mod tests {
         let good = fs::read(place.path("out.enc")).expect("read");
         for length in [0, 7, 16, good.len() - 1] {
             fs::write(place.path("out.enc"), &good[..length]).expect("cut");
-            assert_eq!(code(place.decrypt()), Some(Code::BackupCorrupted), "{length}");
+            let error = place.decrypt().err().expect("it was cut");
+            assert_eq!(error.code(), Code::BackupCorrupted, "{length}");
+            assert!(
+                error.hint().contains("another copy") && !error.hint().contains("neo4j-backupctl"),
+                "{}",
+                error.hint()
+            );
             assert_eq!(place.names(), ["key", "out.enc", "plain"]);
         }
         fs::write(place.path("out.enc"), &good[..good.len() - 16]).expect("cut");

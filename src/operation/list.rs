@@ -3,7 +3,7 @@
 use crate::artifact::manifest::Manifest;
 use crate::base::ids::TargetName;
 use crate::base::{Code, Error, Result};
-use crate::operation::answer::{BackupDetail, BackupList, BackupRow, TargetLog};
+use crate::operation::answer::{BackupDetail, BackupList, BackupRow, TargetLog, TargetRange};
 use crate::operation::context::Context;
 use crate::operation::{expire, log_records, records, select};
 use jiff::SignedDuration;
@@ -17,16 +17,18 @@ pub fn list(context: &Context, target: Option<&TargetName>) -> Result<BackupList
         context.target(name)?;
     }
     let mut backups = records::rows(context, target)?;
-    expire::fill_expiry(context, &mut backups);
+    expire::fill_expiry(context, &mut backups)?;
     let soon = context.clock.now().saturating_add(EXPIRING_SOON).unwrap_or(jiff::Timestamp::MAX);
     let expires_soon = |row: &&BackupRow| row.expires_at.is_some_and(|at| at <= soon);
-    let mut logs = Vec::new();
+    let (mut logs, mut earlier) = (Vec::new(), Vec::new());
     for (name, target) in context.targets.iter().filter(|(name, _)| target.is_none_or(|only| only == *name)) {
-        let chain = log_records::standing(context, target)?;
+        let (chain, ranges) = log_records::standing(context, target)?;
         logs.extend(chain.map(|chain| TargetLog { target: name.clone(), chain }));
+        earlier.extend(ranges.into_iter().map(|range| TargetRange { target: name.clone(), range }));
     }
     Ok(BackupList {
         logs,
+        earlier,
         plain_bytes: backups.iter().map(|row| row.plain_bytes).sum(),
         stored_bytes: backups.iter().map(|row| row.stored_bytes).sum(),
         expiring_soon: backups.iter().filter(expires_soon).map(|row| row.id.clone()).collect(),
@@ -43,8 +45,11 @@ pub fn show(context: &Context, backup: &str) -> Result<BackupDetail> {
         let found = context.repository(target, name).and_then(|r| r.find_manifest(&context.environment, &id));
         match found {
             Ok(signed) => {
-                let mut row = records::row_of(context, &id)?.unwrap_or_else(|| unrecorded(&signed.manifest, name));
-                expire::fill_expiry(context, std::slice::from_mut(&mut row));
+                // When one expires depends on the others.
+                let mut rows = records::rows(context, Some(&id.target))?;
+                expire::fill_expiry(context, &mut rows)?;
+                let row = rows.into_iter().find(|row| row.id == id);
+                let row = row.unwrap_or_else(|| unrecorded(&signed.manifest, name));
                 let verified_at = records::verified_at(context, &id)?;
                 return Ok(BackupDetail { row, manifest: signed.manifest, verified_at });
             }

@@ -7,8 +7,9 @@ use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Severity;
 use crate::ledger::backups::CopyState;
 use crate::ledger::log::{BatchRecord, ChainName, LogEnd};
-use crate::operation::answer::{BackupState, ChainStatus};
+use crate::operation::answer::{BackupState, ChainStatus, LogRange};
 use crate::operation::context::{Context, Target};
+use crate::operation::log_reach::{self, Reach, Standing};
 use crate::operation::records::{self, Happening};
 use crate::telemetry::record::{Occasion, Record};
 use jiff::Timestamp;
@@ -57,12 +58,18 @@ pub(crate) fn replace_repository(
     found: &[SignedLogBatch],
 ) -> Result<(u64, u64)> {
     let replaced = context.ledger.replace_batches(repository, target, found)?;
-    let known = context.ledger.log_ends(target)?.into_iter().any(|end| end.chain.repository == repository);
-    let last = found.iter().max_by_key(|signed| signed.batch.created_at);
-    if let Some(batch) = last.map(|signed| &signed.batch).filter(|_| !known) {
-        let chain =
-            ChainName { repository: repository.to_owned(), stream: batch.stream.clone(), lineage: batch.lineage };
-        covered(context, target, chain, batch.last_transaction, batch.created_at)?;
+    let known = context.ledger.log_ends(target)?.into_iter().find(|end| end.chain.repository == repository);
+    let bases = context.ledger.log_bases(target)?;
+    let newest = log_reach::current_end(None, bases.iter().filter(|base| base.chain.repository == repository));
+    let archived = found.iter().map(|signed| &signed.batch).map(|batch| LogEnd {
+        chain: ChainName { repository: repository.to_owned(), stream: batch.stream.clone(), lineage: batch.lineage },
+        transaction: batch.last_transaction,
+        covered_until: batch.created_at,
+    });
+    // What a run of the archive left on record knows more than batches and bases say.
+    let end = archived.chain(newest).reduce(|end, other| if log_reach::is_later(&other, &end) { other } else { end });
+    if let Some(end) = end.filter(|end| known.is_none_or(|known| log_reach::is_later(end, &known))) {
+        context.ledger.record_log_end(target, &end)?;
     }
     Ok(replaced)
 }
@@ -77,40 +84,64 @@ pub(crate) fn forget(context: &Context, repository: &str, key: &str) -> Result<(
     context.ledger.forget_batch(repository, key)
 }
 
-/// How far a target's log can be replayed, in the repository whose archive reaches farthest.
-pub(crate) fn standing(context: &Context, target: &Target) -> Result<Option<ChainStatus>> {
-    let ledger = &context.ledger;
-    let Some(end) = ledger.log_ends(&target.name)?.into_iter().max_by_key(|end| end.covered_until) else {
-        return Ok(None);
-    };
-    let bases = ledger.log_bases(&target.name, &end.chain)?;
-    let mut gaps: Vec<u64> =
-        ledger.log_gaps(&target.name, &end.chain)?.into_iter().map(|mark| mark.transaction).collect();
-    let last = ledger.last_batch(&target.name, &end.chain.repository, &end.chain.stream)?;
-    let last = last.filter(|batch| batch.lineage == end.chain.lineage);
-    if last.as_ref().is_some_and(|batch| batch.last_transaction < end.transaction) {
-        // The log goes on from a base, and no batch has been written since.
-        gaps.push(end.transaction);
+/// Missing batches of a history are given up: those that end at or before `needed_from`, or all.
+pub(crate) fn forget_missing(
+    context: &Context,
+    target: &TargetName,
+    chain: &ChainName,
+    needed_from: Option<u64>,
+) -> Result<()> {
+    context.ledger.forget_missing_batches(target, chain, needed_from)
+}
+
+/// How far a target's log can be replayed, in the repository that can give the newest state; and what else of it can be
+/// restored from any repository.
+pub(crate) fn standing(context: &Context, target: &Target) -> Result<(Option<ChainStatus>, Vec<LogRange>)> {
+    let standings = log_reach::standings(context, &target.name)?;
+    let best = standings.iter().max_by_key(|standing| {
+        let range = standing.newest().map(|newest| &newest.range);
+        (range.and_then(|range| range.to), range.map(|range| std::cmp::Reverse(range.from)))
+    });
+    let chain = best.map(|standing| chain_status(context, target, standing)).transpose()?.flatten();
+    let mut told: Vec<LogRange> =
+        best.and_then(Standing::newest).map(|newest| newest.range.clone()).into_iter().collect();
+    let shown = told.len();
+    let ranges = standings.into_iter().flat_map(|standing| standing.reaches).map(|reach| reach.range);
+    for range in ranges {
+        let within = |other: &LogRange| {
+            (&other.stream, other.lineage) == (&range.stream, range.lineage)
+                && other.from_transaction <= range.from_transaction
+                && range.to_transaction <= other.to_transaction
+        };
+        if !told.iter().any(within) {
+            told.push(range);
+        }
     }
-    let whole_from = gaps.last().copied().unwrap_or(0);
-    let Some(from) = bases.iter().find(|base| base.mark.transaction >= whole_from) else { return Ok(None) };
-    let sums = ledger.log_sums(&target.name)?.remove(&end.chain).unwrap_or_default();
-    let now = context.clock.now();
+    let earlier = told.split_off(shown);
+    Ok((chain, earlier))
+}
+
+fn chain_status(context: &Context, target: &Target, standing: &Standing) -> Result<Option<ChainStatus>> {
+    let Some(Reach { range, .. }) = standing.newest() else { return Ok(None) };
+    let (ledger, chain) = (&context.ledger, &standing.end.chain);
+    let sums = ledger.log_sums(&target.name)?.remove(chain).unwrap_or_default();
+    let last = ledger.batch_end_before(&target.name, chain, range.to_transaction)?;
+    let covered_until = range.to.unwrap_or(range.from);
     Ok(Some(ChainStatus {
-        unsound: ledger.unsound_batches(&target.name, &end.chain.repository)?,
-        // A lineage that was forked off tells nothing of the time before its bases.
-        from: from.mark.committed_at.filter(|_| end.chain.lineage == 1).unwrap_or(from.created_at),
-        from_transaction: from.mark.transaction,
-        to: last.as_ref().map(|batch| batch.last_committed_at).or(from.mark.committed_at),
-        to_transaction: end.transaction,
-        covered_until: end.covered_until,
-        lag_seconds: now.duration_since(end.covered_until).as_secs(),
+        repository: range.repository.clone(),
+        lineage: range.lineage,
+        from: range.from,
+        from_transaction: range.from_transaction,
+        to: last.filter(|last| last.transaction > range.from_transaction).map(|last| last.last_committed_at),
+        to_transaction: range.to_transaction,
+        covered_until,
+        lag_seconds: context.clock.now().duration_since(covered_until).as_secs(),
         batches: sums.batches,
         transactions: sums.transactions,
         stored_bytes: sums.stored_bytes,
-        gaps,
-        repository: end.chain.repository,
-        lineage: end.chain.lineage,
+        gaps: standing.gaps.clone(),
+        unsound: standing.unsound,
+        unreachable: (!standing.is_whole()).then_some(standing.end.transaction),
     }))
 }
 
@@ -130,18 +161,26 @@ pub(crate) fn restored_since(context: &Context, target: &TargetName, since: Time
     Ok(context.ledger.last_restore_in_place(target)?.is_some_and(|restore| restore.at >= since))
 }
 
-/// Announces what must not go unnoticed: in the ledger's events, in the journal, to whoever follows the job. Said once;
-/// the same again only reaches the job.
+/// Announces what must not go unnoticed: in the ledger's events and in the journal. Said once.
 pub(crate) fn announce(context: &Context, target: &TargetName, occasion: Occasion, text: &str) -> Result<()> {
-    let (name, code) = match occasion {
-        Occasion::LogForked => ("log-forked", "LOG_FORKED"),
-        _ => ("log-gap", "LOG_GAP"),
-    };
-    if context.ledger.has_event(name, target, text)? {
+    if is_announced(context, target, occasion, text)? {
         return Ok(());
     }
+    let (name, code) = event_of(occasion);
     Record { target: Some(target.as_str()), error_code: Some(code), ..Record::new(occasion, text) }.emit();
     let actor = "neo4j-backupd";
     let happening = Happening { severity: Severity::Error, name, target: Some(target), job: None, actor, text };
     records::event(context, happening)
+}
+
+/// Whether this was announced already.
+pub(crate) fn is_announced(context: &Context, target: &TargetName, occasion: Occasion, text: &str) -> Result<bool> {
+    context.ledger.has_event(event_of(occasion).0, target, text)
+}
+
+fn event_of(occasion: Occasion) -> (&'static str, &'static str) {
+    match occasion {
+        Occasion::LogForked => ("log-forked", "LOG_FORKED"),
+        _ => ("log-gap", "LOG_GAP"),
+    }
 }

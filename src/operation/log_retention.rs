@@ -7,6 +7,7 @@ use crate::artifact::manifest::Manifest;
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Result};
+use crate::ledger::log::ChainName;
 use crate::operation::archive::chain_end::lineage_of;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
@@ -103,6 +104,11 @@ fn delete_before(
         went.objects += objects;
         went.bytes += bytes;
         log_records::forget(context, repository.name(), key.as_str())?;
+    }
+    if !dry_run {
+        // What is missing without anybody needing it is no finding any more.
+        let chain = ChainName { repository: repository.name().to_owned(), stream: stream.to_owned(), lineage };
+        log_records::forget_missing(context, &target.name, &chain, oldest)?;
     }
     Ok(went)
 }

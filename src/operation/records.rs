@@ -189,11 +189,6 @@ pub(crate) fn replace_repository(context: &Context, repository: &str, found: &[S
     Ok((replaced.added, replaced.missing))
 }
 
-/// A backup's row of `list`.
-pub(crate) fn row_of(context: &Context, id: &BackupId) -> Result<Option<BackupRow>> {
-    Ok(context.ledger.backup(id)?.map(row))
-}
-
 /// Rows of `list`, newest first.
 pub(crate) fn rows(context: &Context, target: Option<&TargetName>) -> Result<Vec<BackupRow>> {
     Ok(context.ledger.backups(target)?.into_iter().map(row).collect())
@@ -385,15 +380,20 @@ pub(crate) fn running_job(context: &Context, target: &TargetName) -> Result<Opti
 
 /// The last backup job, if it did not succeed.
 pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Option<JobRecord>> {
-    // A full backup that succeeded says nothing of the log, and the other way round: the later failure is told.
-    let mut failures = Vec::new();
+    let mut last = Vec::new();
     for verb in ["backup", "archive"] {
-        let last = context.ledger.last_job(verb, target)?.map(job_record);
-        // What this version cannot do at all is no failure of the database's backups.
-        let refused = |job: &JobRecord| job.error_code.as_deref() == Some(Code::NotAvailable.name());
-        failures.extend(last.filter(|job| job.state != JobState::Succeeded && !refused(job)));
+        last.extend(context.ledger.last_job(verb, target)?.map(job_record));
     }
-    Ok(failures.into_iter().max_by_key(|job| job.id.0))
+    let succeeded = last.iter().filter(|job| job.state == JobState::Succeeded).map(|job| job.id.0).max();
+    let is = |job: &JobRecord, codes: &[Code]| codes.iter().any(|code| job.error_code.as_deref() == Some(code.name()));
+    // A full backup that succeeded says nothing of the log, and the other way round: the later failure is told. But who
+    // writes the chain, and which history it goes on in, was settled for both; and what this version cannot do at all is
+    // no failure of the database's backups.
+    let settled = |job: &JobRecord| {
+        is(job, &[Code::LogForked, Code::OwnerConflict]) && succeeded.is_some_and(|success| success > job.id.0)
+    };
+    let failed = |job: &JobRecord| job.state != JobState::Succeeded && !is(job, &[Code::NotAvailable]) && !settled(job);
+    Ok(last.into_iter().filter(failed).max_by_key(|job| job.id.0))
 }
 
 /// Marks every job that has not ended as interrupted; returns them. Only for whoever holds the state directory alone:

@@ -28,7 +28,7 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         let rate = measured.unwrap_or(ASSUMED_RESTORE_RATE).max(1);
         ASSUMED_RESTORE_FIXED_S + newest.plain_bytes / rate
     });
-    let log = log_records::standing(context, target)?;
+    let (log, earlier) = log_records::standing(context, target)?;
     // A base is as good a point to restore to as the log's end; the later of the two counts.
     let covered = log.as_ref().map(|log| log.covered_until);
     let restorable_to = newest.as_ref().map(|newest| newest.created_at).max(covered);
@@ -46,5 +46,6 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         last_failure: records::last_failure(context, &target.name)?,
         next_run: None,
         log,
+        earlier,
     })
 }

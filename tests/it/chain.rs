@@ -3,10 +3,12 @@
 //!
 //! - `restore`: to the end, to each transaction, to each time
 //! - `history`: pruned, forked, restored, adopted
+//! - `standing`: what is said of it when pieces are gone, and that nothing older passes for it
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 
 mod history;
 mod restore;
+mod standing;
 mod trouble;
 
 use crate::site::{Site, restore_request};
@@ -15,10 +17,11 @@ use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::base::{Code, Result};
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::sim::log::{self, state};
-use neo4j_backup_agent::operation::answer::{Answer, ArchiveReport, RestoreReport};
+use neo4j_backup_agent::operation::answer::{Answer, ArchiveReport, RestoreReport, TargetStatus};
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Each key's value, and the transaction that wrote it.
 type State = BTreeMap<u8, (u64, String)>;
@@ -75,4 +78,80 @@ fn restored(site: &Site, until: Option<RecoveryTarget>) -> (State, RestoreReport
     let found = state(&directory.join("data")).expect("state");
     std::fs::remove_dir_all(&directory).expect("remove");
     (found, report)
+}
+
+/// A site whose log was archived after `first` transactions, which makes the base, and after each of `batches` more.
+fn archived(first: u64, batches: &[u64]) -> (Site, Vec<State>) {
+    let site = Site::logged();
+    let mut states = Vec::new();
+    for count in std::iter::once(&first).chain(batches) {
+        commit(&site, *count, &mut states);
+        archive(&site);
+    }
+    (site, states)
+}
+
+fn events(site: &Site, name: &str) -> usize {
+    match site.ask(&Request::History { limit: 1000 }) {
+        Ok(Answer::History { events, .. }) => events.iter().filter(|event| event.name == name).count(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn status(site: &Site) -> TargetStatus {
+    match site.ask(&Request::Status { target: None }) {
+        Ok(Answer::Status { mut targets }) => targets.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a program told people on standard error; the journal has its own lines.
+fn told(output: &std::process::Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.lines().filter(|line| !line.contains("TARGET=")).collect::<Vec<_>>().join("\n")
+}
+
+/// Puts the data directory back to what it was, as somebody would who knows nothing of us.
+fn put_back(site: &Site, aside: &Path) {
+    let data = site.path("database/data");
+    fs::remove_dir_all(&data).expect("remove");
+    copy(aside, &data);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("directory");
+    for entry in fs::read_dir(from).expect("list").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+    }
+}
+
+fn in_place(site: &Site, until: Option<RecoveryTarget>) {
+    let request = RestoreRequest { until, ..restore_request("sim", Destination::InPlace) };
+    site.ask(&Request::Restore(request)).expect("the restore in place");
+}
+
+fn lose_the_ledger(site: &Site) {
+    for entry in fs::read_dir(site.path("state")).expect("state").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ledger") {
+            fs::remove_file(entry.path()).expect("remove");
+        }
+    }
+}
+
+/// Objects of the log's archive, manifests too.
+fn batches(site: &Site) -> Vec<PathBuf> {
+    let mut found = site.objects();
+    found.retain(|path| path.to_string_lossy().contains("/log/"));
+    found
+}
+
+fn two_repositories() -> Site {
+    let site = Site::logged();
+    let root = site.root().display();
+    site.configure(&format!(
+        "[repository.second]\ntype = \"local\"\npath = \"{root}/second/repository\"\n\
+         [target.sim]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n"
+    ));
+    fs::create_dir(site.path("second")).expect("directory");
+    site
 }

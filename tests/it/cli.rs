@@ -297,6 +297,21 @@ fn a_relative_directory_is_the_callers_not_the_agents() {
 }
 
 #[test]
+fn a_command_line_that_is_not_understood_is_told_as_it_asks_and_without_a_wrong_lead() {
+    let bogus = alone(&["-j", "backup", "graph", "--type", "bogus"]);
+    assert_eq!((status(&bogus), err(&bogus).as_str()), (2, ""));
+    let told: Value = serde_json::from_str(&out(&bogus)).expect("JSON");
+    assert_eq!(told["error"]["code"], "USAGE");
+    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("bogus")), "{told}");
+    for option in ["--to-tx", "--before-tx"] {
+        let negative = alone(&["restore", "graph", option, "-1", "--into", "/x"]);
+        let said = err(&negative);
+        assert_eq!((status(&negative), out(&negative).as_str()), (2, ""));
+        assert!(said.contains("named by its number") && !said.contains("-- -1"), "{said}");
+    }
+}
+
+#[test]
 fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
     let later: [&[&str]; 9] = [
         &["drill", "graph"],

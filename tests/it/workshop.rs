@@ -156,6 +156,7 @@ fn status(name: &str) -> TargetStatus {
         last_failure: None,
         next_run: None,
         log: None,
+        earlier: Vec::new(),
     }
 }
 
@@ -210,6 +211,7 @@ impl Workshop for FakeWorkshop {
                 stored_bytes: 0,
                 expiring_soon: Vec::new(),
                 logs: Vec::new(),
+                earlier: Vec::new(),
             }),
             // Above 10 000 the limit stands for an error's number: every registered error can be had.
             Request::History { limit } => {

@@ -28,8 +28,11 @@ pub(super) fn list(list: &BackupList, output: &Output) -> String {
             let when = when.map_or("within two days".to_owned(), |time| moment::ago(time, output));
             text.push_str(&format!("\nexpires soon: {id} ({when})"));
         }
-        for log in &list.logs {
-            text.push_str(&format!("\nlog of {}: {}", log.target, log::chain(&log.chain, output)));
+        for reaches in &list.logs {
+            text.push_str(&format!("\nlog of {}: {}", reaches.target, log::chain(&reaches.chain, output)));
+            for earlier in list.earlier.iter().filter(|range| range.target == reaches.target).take(log::EARLIER_MAX) {
+                text.push_str(&format!("\n  {}", log::earlier(&earlier.range, output)));
+            }
         }
     }
     text
@@ -135,6 +138,7 @@ mod tests {
             stored_bytes: 10 << 20,
             expiring_soon: vec![id],
             logs: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 

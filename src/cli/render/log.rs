@@ -4,8 +4,11 @@ use super::super::output::Output;
 use super::moment;
 use crate::base::bytes::human;
 use crate::driver::log::RecoveryTarget;
-use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, ChainStatus, Reached};
+use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, ChainStatus, LogRange, Reached};
 use std::fmt::Write as _;
+
+/// Most lines that `status` gives to what can be restored besides the newest range.
+pub(super) const EARLIER_MAX: usize = 8;
 
 pub(super) fn archive(report: &ArchiveReport, output: &Output) -> String {
     let mut text = String::new();
@@ -60,12 +63,12 @@ pub(super) fn batches(count: u64) -> String {
     format!("{} batch{}", moment::grouped(count), if count == 1 { "" } else { "es" })
 }
 
-/// How far a log reaches: `restorable from … to … (2 000 transactions in 13 batches, 1.0 MiB), lineage 1, lag 4 s`.
+/// How far a log reaches: `every moment from … to … (2 000 transactions in 13 batches, 1.0 MiB), lineage 1, 4 s behind`.
 pub(super) fn chain(chain: &ChainStatus, output: &Output) -> String {
     let to = chain.to.map_or(String::new(), |time| format!(", the last of {}", moment::at(time, output)));
     format!(
         "every moment from {} to {} ({} in {}, {}{to}), lineage {}, {} behind",
-        moment::at(chain.from, output),
+        moment::at(moment::rounded_up(chain.from), output),
         moment::at(chain.covered_until, output),
         moment::number_of(chain.transactions, "transaction"),
         batches(chain.batches),
@@ -75,18 +78,37 @@ pub(super) fn chain(chain: &ChainStatus, output: &Output) -> String {
     )
 }
 
+/// What else can be restored: `before: every moment from … to …, transactions 4 to 10, lineage 1, in main`.
+pub(super) fn earlier(range: &LogRange, output: &Output) -> String {
+    let from = moment::rounded_up(range.from);
+    let moments = match range.to.filter(|to| *to >= from) {
+        Some(to) => format!("every moment from {} to {}, ", moment::at(from, output), moment::at(to, output)),
+        None => String::new(),
+    };
+    let transactions = match range.from_transaction == range.to_transaction {
+        true => format!("transaction {}", range.to_transaction),
+        false => format!("transactions {} to {}", range.from_transaction, range.to_transaction),
+    };
+    let left = if range.left { ", history that was left" } else { "" };
+    format!("before: {moments}{transactions}, lineage {}{left}, in {}", range.lineage, range.repository)
+}
+
 /// What is wrong with it.
 pub(super) fn warnings(chain: &ChainStatus) -> Vec<String> {
     let lost = |transaction: &u64| {
         format!("a piece of the log before transaction {transaction} is lost: moments in it cannot be restored")
     };
     let mut warnings: Vec<String> = chain.gaps.iter().map(lost).collect();
-    if chain.unsound > 0 {
-        let count = batches(chain.unsound);
+    if let Some(archived) = chain.unreachable {
         warnings.push(format!(
-            "{count} of the log in {} are damaged or missing; `verify --all` names them",
-            chain.repository
+            "the log breaks off after transaction {}, though it was archived up to {archived}; a new backup makes the present \
+             restorable",
+            chain.to_transaction
         ));
+    }
+    if chain.unsound > 0 {
+        let (count, repository) = (batches(chain.unsound), &chain.repository);
+        warnings.push(format!("{count} of the log in {repository} damaged or missing; `verify --all` names them"));
     }
     warnings
 }

@@ -19,6 +19,12 @@ pub fn utc(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The first whole second at or after a time: the beginning of a range is never shown earlier than it is.
+pub fn rounded_up(time: Timestamp) -> Timestamp {
+    let up = i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(time.as_second() + up).unwrap_or(time)
+}
+
 /// `02:58:51Z` if that is less than a day from now, else with the date.
 pub fn short(time: Timestamp, output: &Output) -> String {
     if output.now.as_second().abs_diff(time.as_second()) < 20 * 3600 {
@@ -112,6 +118,13 @@ mod tests {
         assert_eq!(at(time, &output), "2026-11-20T02:00:00Z");
         output.zone = TimeZone::get("Europe/Berlin").unwrap_or(TimeZone::fixed(jiff::tz::offset(1)));
         assert_eq!(at(time, &output), "2026-11-20T02:00:00Z (2026-11-20 03:00:00 +01:00)");
+    }
+
+    #[test]
+    fn the_beginning_of_a_range_is_rounded_up() {
+        let up = |text: &str| utc(rounded_up(text.parse().expect("time")));
+        assert_eq!(up("2026-11-20T02:00:00.000001Z"), "2026-11-20T02:00:01Z");
+        assert_eq!(up("2026-11-20T02:00:00Z"), "2026-11-20T02:00:00Z");
     }
 
     #[test]

@@ -24,6 +24,12 @@ fn block(target: &TargetStatus, output: &Output) -> String {
         if let Some(chain) = &target.log {
             more(format!("log: {}", log::chain(chain, output)));
         }
+        for range in target.earlier.iter().take(log::EARLIER_MAX) {
+            more(log::earlier(range, output));
+        }
+        if let Some(more_of_them) = target.earlier.len().checked_sub(log::EARLIER_MAX + 1) {
+            more(format!("before: {} more; `--json` lists them", more_of_them + 1));
+        }
         if let Some(job) = target.job {
             more(format!("job {job} runs; `neo4j-backupctl follow {job}`"));
         }
@@ -87,6 +93,7 @@ mod tests {
             last_failure: None,
             next_run: None,
             log: None,
+            earlier: Vec::new(),
         };
         let text = status(std::slice::from_ref(&target), &output);
         assert_eq!(text, "graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago");

@@ -1,80 +1,14 @@
 //! Batches on record: entered once, found in order, summed up, replaced by what a repository holds.
 
 use super::*;
-use crate::artifact::digest::{StoredDigest, sha256_hex};
-use crate::artifact::identity::{FORMAT, Owner};
-use crate::artifact::log_batch::{LogBatch, LogBatchDocument, LogSegment};
-use crate::artifact::manifest::{Content, Engine, LogPosition, ObjectRecord, PlainDigest, Role};
-use crate::artifact::object_key::{self, ObjectKey};
+use crate::artifact::log_batch::LogBatchLink;
+use crate::artifact::log_batch::sample::{self, mark, target};
+use crate::artifact::manifest::LogPosition;
 use crate::ledger::backups::tests::{ledger, signed};
 
-fn target() -> TargetName {
-    TargetName::new("graph").expect("name")
-}
-
-fn mark(transaction: u64) -> LogMark {
-    LogMark {
-        file: 0,
-        offset: transaction * 10,
-        transaction,
-        began: None,
-        checksum: None,
-        append_index: None,
-        committed_at: Some(Timestamp::from_second(transaction as i64).expect("time")),
-    }
-}
-
 fn batch(lineage: u32, sequence: u64, from: u64, to: u64) -> SignedLogBatch {
-    let stem = object_key::log_batch_stem("prod", &target(), "0a", lineage, (from + 1, 0, from * 10));
-    let time = |second: u64| Timestamp::from_second(second as i64).expect("time");
-    let batch = LogBatch {
-        document: LogBatchDocument::LogBatch,
-        format: FORMAT,
-        environment: "prod".to_owned(),
-        target: target(),
-        engine: Engine::Sim,
-        db_name: "x".to_owned(),
-        stream: "0a".to_owned(),
-        lineage,
-        sequence,
-        predecessor: None,
-        start: mark(from),
-        end: mark(to),
-        first_transaction: from + 1,
-        last_transaction: to,
-        transactions: to - from,
-        first_committed_at: time(from + 1),
-        last_committed_at: time(to),
-        segments: vec![LogSegment {
-            file: 0,
-            offset: from * 10,
-            length: (to - from) * 10,
-            sha256: sha256_hex(b""),
-            first_transaction: Some(from + 1),
-            last_transaction: Some(to),
-            transactions: to - from,
-            first_committed_at: None,
-            last_committed_at: None,
-            log_format: "V9".to_owned(),
-        }],
-        object: ObjectRecord {
-            key: ObjectKey::new(format!("{stem}.log.enc")).expect("key"),
-            role: Role::Log,
-            name: "log".to_owned(),
-            lane: 0,
-            content: Content::LogRanges,
-            stored: StoredDigest::of(b"stored"),
-            plain: PlainDigest { size: (to - from) * 10, crc32c: "00000000".to_owned(), sha256: None },
-            filters: vec![],
-            encryption: None,
-        },
-        created_at: time(to),
-        created_by: "test".to_owned(),
-        hostname: "host".to_owned(),
-        owner: Owner { host: "h".into(), machine_id: "m".into(), data_identity: "0a".into(), epoch: 1 },
-        server_version: "1".to_owned(),
-    };
     let signed_by = signed("graph-20261119T020000Z-base", 1).signed_by;
+    let batch = sample::batch(lineage, sequence, from, to);
     SignedLogBatch { bytes_sha256: format!("sha of {from} to {to}"), batch, signed_by }
 }
 
@@ -137,12 +71,15 @@ fn bases_go_with_their_copies() {
     });
     ledger.record_backup(&base, "main").expect("record");
     ledger.record_backup(&base, "main").expect("again");
-    let found = ledger.log_bases(&target(), &chain(1)).expect("bases");
-    assert_eq!(found.iter().map(|base| base.mark.clone()).collect::<Vec<_>>(), [mark(7)]);
+    let found = ledger.log_bases(&target()).expect("bases");
+    assert_eq!(found.iter().map(|base| (&base.chain, base.mark.clone())).collect::<Vec<_>>(), [(&chain(1), mark(7))]);
+    ledger.mark_copy(&base.manifest.id, "main", CopyState::Missing).expect("mark");
+    assert!(!ledger.log_bases(&target()).expect("bases")[0].is_usable(), "what was lost stays known");
+    ledger.mark_copy(&base.manifest.id, "main", CopyState::Complete).expect("mark");
     let newest = ledger.newest_log_base(&target(), "main", "0a").expect("newest").expect("some");
     assert_eq!(newest, (base.manifest.id.clone(), base.bytes_sha256.clone()));
     ledger.forget_copy(&base.manifest.id, "main").expect("forget");
-    assert!(ledger.log_bases(&target(), &chain(1)).expect("bases").is_empty());
+    assert!(ledger.log_bases(&target()).expect("bases").is_empty());
 }
 
 #[test]
@@ -160,4 +97,26 @@ fn the_end_of_a_chain_is_found_by_its_index() {
         .expect("plan");
     assert!(plan.iter().any(|line| line.contains("log_batches_by_chain")), "{plan:?}");
     assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{plan:?}");
+}
+
+#[test]
+fn a_hole_between_batches_is_entered_by_a_rescan_that_knows_nothing_else() {
+    let (_keep, ledger) = ledger();
+    let (one, two, mut three) = (batch(1, 1, 0, 9), batch(1, 2, 9, 20), batch(1, 3, 20, 30));
+    let key = two.batch.key().expect("key");
+    three.batch.predecessor = Some(LogBatchLink { key: key.clone(), manifest_sha256: two.bytes_sha256.clone() });
+    ledger.replace_batches("main", &target(), &[three.clone(), one.clone()]).expect("replace");
+    assert_eq!(ledger.unsound_pieces(&target(), &chain(1)).expect("pieces"), [(9, 20)]);
+    let before = |transaction| ledger.batch_end_before(&target(), &chain(1), transaction).expect("end");
+    assert_eq!(before(25).map(|end| end.transaction), Some(9));
+    assert_eq!(before(30).map(|end| end.transaction), Some(30));
+    // Where it comes back, it is whole again.
+    ledger.replace_batches("main", &target(), &[one.clone(), two, three.clone()]).expect("replace");
+    assert_eq!(ledger.log_sums(&target()).expect("sums")[&chain(1)].transactions, 30);
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 0);
+    ledger.replace_batches("main", &target(), &[one, three]).expect("replace");
+    ledger.forget_missing_batches(&target(), &chain(1), Some(15)).expect("forget");
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 1, "it is needed");
+    ledger.forget_missing_batches(&target(), &chain(1), Some(20)).expect("forget");
+    assert_eq!(ledger.unsound_batches(&target(), "main").expect("count"), 0);
 }

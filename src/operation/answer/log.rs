@@ -99,7 +99,38 @@ pub struct Reached {
     pub time: Option<Timestamp>,
 }
 
-/// How far a target's archived log reaches.
+/// A part of a log's archive within which every moment can be restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRange {
+    /// The repository.
+    pub repository: String,
+    /// Whose log.
+    pub stream: String,
+    /// Which of its histories.
+    pub lineage: u32,
+    /// The earliest moment from which every transaction can be restored.
+    pub from: Timestamp,
+    /// The last transaction then.
+    pub from_transaction: u64,
+    /// The latest moment; `None` = it can be restored by transaction only.
+    pub to: Option<Timestamp>,
+    /// The last transaction that can be restored.
+    pub to_transaction: u64,
+    /// Whether the database went on in another history.
+    pub left: bool,
+}
+
+/// A target and a part of its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetRange {
+    /// The target.
+    pub target: TargetName,
+    /// The part.
+    #[serde(flatten)]
+    pub range: LogRange,
+}
+
+/// How far a target's archived log reaches: the range that holds the newest moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainStatus {
     /// The repository that reaches farthest.
@@ -110,11 +141,11 @@ pub struct ChainStatus {
     pub from: Timestamp,
     /// The last transaction then.
     pub from_transaction: u64,
-    /// When the last archived transaction was committed.
+    /// When the last transaction that can be restored was committed.
     pub to: Option<Timestamp>,
-    /// The last archived transaction.
+    /// The last transaction that can be restored.
     pub to_transaction: u64,
-    /// Everything committed up to here is archived.
+    /// Every moment up to here can be restored.
     pub covered_until: Timestamp,
     /// How long ago that is, in seconds.
     pub lag_seconds: i64,
@@ -128,6 +159,9 @@ pub struct ChainStatus {
     pub gaps: Vec<u64>,
     /// Batches in that repository that were found damaged or missing.
     pub unsound: u64,
+    /// The last archived transaction, where the log breaks off before it: what is damaged or missing lies between.
+    #[serde(default)]
+    pub unreachable: Option<u64>,
 }
 
 /// A target and how far its log reaches.

@@ -95,7 +95,7 @@ pub(super) fn compare_all(
         if let Some(error) = look.unread {
             branch.fail(error);
         }
-        refuse_fork(context, target, &branch, chain, look.difference.as_deref(), task)?;
+        refuse_fork(context, target, &branch, chain, look.difference.as_deref())?;
         compared.push(Compared { branch, chain, lost: look.lost, resume: look.resume });
     }
     Ok(compared)
@@ -117,7 +117,7 @@ pub(crate) fn place_base(
             // The very remedy for a log that cannot be read is a base.
             task.warn(format!("repository {}: the log was not compared: {error}", branch.repository.name()));
         }
-        refuse_fork(context, target, branch, chain, look.difference.as_deref(), task)?;
+        refuse_fork(context, target, branch, chain, look.difference.as_deref())?;
         branch.place = match chain {
             Chain::Whole(lineage) | Chain::Torn(lineage) => Some(BasePlace { chain, lineage, archived: look.archived }),
             Chain::Opened(lineage) => Some(BasePlace { chain, lineage, archived: 0 }),
@@ -138,7 +138,6 @@ fn refuse_fork(
     branch: &Branch,
     chain: Chain,
     difference: Option<&str>,
-    task: &Task,
 ) -> Result<()> {
     let Chain::Forked(lineage) = chain else { return Ok(()) };
     let text = format!(
@@ -148,7 +147,6 @@ fn refuse_fork(
         branch.repository.name(),
         difference.unwrap_or("it differs")
     );
-    task.warn(&text);
     log_records::announce(context, &target.name, Occasion::LogForked, &text)?;
     let hint =
         format!("if that is meant: `neo4j-backupctl adopt {}`; the next run then begins a new lineage", target.name);

@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+/// The lineage that begins with the archive; every later one was forked off.
+pub(crate) const FIRST_LINEAGE: u32 = 1;
+
 /// How the chain of a target stands in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {

@@ -65,7 +65,7 @@ pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<A
         Some(lane) => run.settled(lane, task, |run| run.rounds(task))?,
         None => run.rehearse(task)?,
     }
-    run.conclude(watch)
+    run.conclude(watch, task)
 }
 
 /// The same without a job, for shipping between the timers: takes no base, but tells whether one is needed.
@@ -79,7 +79,7 @@ pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool>
     let mut run = Run { context, target, log, source, report, failures: Vec::new() };
     let all = target.repositories.clone();
     let base_needed = run.settled(&lane, task, |run| run.round(&all, task))?;
-    run.conclude(watch)?;
+    run.conclude(watch, task)?;
     Ok(!base_needed.is_empty())
 }
 
@@ -128,7 +128,7 @@ impl Run<'_> {
 
     /// One round over repositories; returns those that need a base first.
     fn round(&mut self, names: &[String], task: &Task) -> Result<Vec<String>> {
-        let branches = self.open(names, task);
+        let branches = self.open(names);
         let compared = comparison::compare_all(self.context, self.target, self.log, &self.source, branches, task)?;
         let mut groups: Vec<Group> = Vec::new();
         let mut need_base = Vec::new();
@@ -139,7 +139,7 @@ impl Run<'_> {
                 continue;
             }
             if let Some(lost) = &lost {
-                self.lost(&name, lost, task)?;
+                self.lost(&name, lost, resume.is_some(), task)?;
             }
             match (chain, resume) {
                 (Chain::Whole(lineage), Some((point, reader))) => {
@@ -179,17 +179,14 @@ impl Run<'_> {
         Ok(need_base)
     }
 
-    fn open(&mut self, names: &[String], task: &Task) -> Vec<Branch> {
+    fn open(&mut self, names: &[String]) -> Vec<Branch> {
         let mut branches = Vec::new();
         for name in names {
             let opened =
                 self.context.repository_to_write(self.target, name).and_then(|repository| self.admit(repository));
             match opened {
                 Ok(repository) => branches.push(Branch::new(repository)),
-                Err(error) => {
-                    task.warn(format!("repository {name}: {error}"));
-                    self.failures.push(error.context(format!("repository {name}")));
-                }
+                Err(error) => self.failures.push(error.context(format!("repository {name}"))),
             }
         }
         branches
@@ -204,10 +201,13 @@ impl Run<'_> {
         Ok(repository)
     }
 
-    /// A piece of the log is lost: said at once, everywhere. On record it comes once.
-    fn lost(&mut self, repository: &str, lost: &Lost, task: &Task) -> Result<()> {
+    /// A piece of the log is lost: said at once, everywhere, until a base has closed the gap. On record it comes once.
+    fn lost(&mut self, repository: &str, lost: &Lost, closed: bool, task: &Task) -> Result<()> {
         let name = &self.target.name;
         let text = format!("repository {repository}: a piece of the log of {name} is lost: {}", lost.what);
+        if closed && log_records::is_announced(self.context, name, Occasion::LogGap, &text)? {
+            return Ok(());
+        }
         let told = format!("{text}: {}", lost.why);
         if self.report.gaps.contains(&told) {
             return Ok(());
@@ -265,7 +265,7 @@ impl Run<'_> {
                 continue;
             }
             if let Some(lost) = &lost {
-                self.lost(&name, lost, task)?;
+                self.lost(&name, lost, resume.is_some(), task)?;
             }
             self.report.steps.push(match (chain, &resume) {
                 (Chain::Whole(lineage), Some((point, _))) => {
@@ -279,7 +279,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn conclude(mut self, watch: Stopwatch) -> Result<ArchiveReport> {
+    fn conclude(mut self, watch: Stopwatch, task: &Task) -> Result<ArchiveReport> {
         self.report.duration_ms = watch.elapsed().as_millis() as u64;
         if self.failures.is_empty() {
             return Ok(self.report);
@@ -288,7 +288,9 @@ impl Run<'_> {
         let complete: Vec<_> =
             self.report.repositories.iter().filter(whole).map(|done| done.repository.as_str()).collect();
         if complete.is_empty() {
-            return Err(self.failures.swap_remove(0));
+            let first = self.failures.remove(0);
+            self.failures.iter().for_each(|error| task.warn(error.to_string()));
+            return Err(first);
         }
         let text: Vec<_> = self.failures.iter().map(Error::to_string).collect();
         let complete = complete.join(", ");

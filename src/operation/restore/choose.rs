@@ -1,6 +1,7 @@
 //! What a restore consists of, and from which repository: the first one whose manifests and objects hold what they
 //! promise. A backup that was named without a target is restored alone; in all other cases the log is replayed over it.
 
+use super::bases::{self, Candidate, Lost};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
 use crate::artifact::manifest::{Manifest, SignedManifest};
@@ -9,16 +10,13 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
-use crate::operation::archive::chain_end::lineage_of;
+use crate::ledger::log::LogEnd;
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
 use crate::operation::{records, select};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-
-/// The lineage that began with the archive; every later one was forked off.
-const FIRST_LINEAGE: u32 = 1;
 
 /// What may be restored.
 pub(super) struct Chosen {
@@ -38,38 +36,98 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         (None, _) => None,
     };
     let until = request.until.unwrap_or(RecoveryTarget::End);
-    let mut first_error: Option<Error> = None;
+    let farthest = farthest(context, target)?;
+    let mut failures: Vec<(&str, Error)> = Vec::new();
     let mut any_chain = request.until.is_some();
-    for name in &target.repositories {
+    for name in in_order(target, until, farthest.as_ref()) {
         let planned = context.repository(target, name).and_then(|repository| {
-            let found = bases(context, target, &repository, named.as_ref(), task)?;
-            any_chain |= !found.bases.is_empty();
-            Ok((with_log(context, target, repository, found.bases, until, task)?, found.without_log))
+            let found = bases::find(context, target, &repository, named.as_ref(), task)?;
+            any_chain |= !found.candidates.is_empty();
+            Ok((with_log(context, target, repository, found.candidates, until, task)?, found.without_log))
         });
         match planned {
-            // The last state that is stored is wanted: it may be that of a backup without a log.
-            Ok((chosen, Some((at, id)))) if request.until.is_none() && at > reach(&chosen) => {
-                task.info(format!("{id} is newer than the archived log and has none to replay over it"));
-                return choose_alone(context, target, &id.to_string(), task);
-            }
-            Ok((chosen, _)) => return Ok(chosen),
-            Err(error) => {
-                keep_first(&mut first_error, &error);
-                if any_chain {
+            Ok((chosen, without_log)) => {
+                let behind = |end: &&LogEnd| until == RecoveryTarget::End && falls_short(&chosen, end);
+                if let (Some(end), Some((_, error))) = (farthest.as_ref().filter(behind), failures.first()) {
+                    return Err(only_less(target, &chosen, end, error));
+                }
+                for (name, error) in &failures {
                     task.warn(format!("repository {name}: {error}"));
                 }
+                return match without_log {
+                    // The last state that is stored is wanted: it may be that of a backup without a log.
+                    Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
+                        task.info(format!("{id} is newer than the archived log and has none to replay over it"));
+                        choose_alone(context, target, &id.to_string(), task)
+                    }
+                    _ => Ok(chosen),
+                };
             }
+            Err(error) => failures.push((name, error)),
         }
     }
     if !any_chain {
         // Backups of a database without a log: the newest of them is what there is.
-        return choose_alone(context, target, "latest", task).map_err(|error| match first_error {
+        return choose_alone(context, target, "latest", task).map_err(|error| {
             // "There is none" says less than why a repository could not be asked.
-            Some(first) if error.code() == Code::BackupNotFound => first,
-            _ => error,
+            let telling = |other: &Error| other.code() != Code::BackupNotFound;
+            let first = failures.into_iter().map(|(_, failure)| failure).find(telling);
+            first.filter(|_| error.code() == Code::BackupNotFound).unwrap_or(error)
         });
     }
-    Err(first_error.unwrap_or_else(|| Error::new(Code::BackupNotFound, format!("{} has no repository", target.name))))
+    Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
+}
+
+/// How far the ledger knows the archive of any repository to reach.
+fn farthest(context: &Context, target: &Target) -> Result<Option<LogEnd>> {
+    let ends = context.ledger.log_ends(&target.name)?.into_iter();
+    Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.covered_until))
+}
+
+/// The repositories as they are configured; to the end of the log, the one that is known to reach farthest comes first.
+fn in_order<'a>(target: &'a Target, until: RecoveryTarget, farthest: Option<&LogEnd>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = target.repositories.iter().map(String::as_str).collect();
+    if let (RecoveryTarget::End, Some(end)) = (until, farthest) {
+        names.sort_by_key(|name| *name != end.chain.repository);
+    }
+    names
+}
+
+/// Whether a plan to the end leads to less than what is known to be archived.
+fn falls_short(chosen: &Chosen, end: &LogEnd) -> bool {
+    chosen.log.as_ref().is_none_or(|log| {
+        let same = (&log.history.stream, log.history.lineage) == (&end.chain.stream, end.chain.lineage);
+        !same || log.end.transaction < end.transaction
+    })
+}
+
+fn only_less(target: &Target, chosen: &Chosen, end: &LogEnd, error: &Error) -> Error {
+    let reached = chosen.log.as_ref().map_or(0, |log| log.end.transaction);
+    let text = format!(
+        "repository {}, which holds transaction {}, cannot give it, and repository {} ends with transaction {reached}: {error}",
+        end.chain.repository,
+        end.transaction,
+        chosen.repository.name()
+    );
+    Error::new(error.code(), text).with_hint(format!(
+        "`neo4j-backupctl restore {} {} --to-tx {reached}` gives that older state",
+        target.name, chosen.manifest.id
+    ))
+}
+
+/// The failure that says most; the others are told beside it, none twice.
+fn told_once(mut failures: Vec<(&str, Error)>, task: &Task) -> Option<Error> {
+    // "Not there" says less than what is wrong where it is.
+    let most = failures.iter().position(|(_, error)| error.code() != Code::BackupNotFound).unwrap_or(0);
+    let first = (most < failures.len()).then(|| failures.remove(most).1)?;
+    for (name, error) in failures.iter().filter(|(_, error)| error.message() != first.message()) {
+        task.warn(format!("repository {name}: {error}"));
+    }
+    Some(first)
+}
+
+fn no_repository(target: &Target) -> Error {
+    Error::new(Code::BackupNotFound, format!("{} has no repository", target.name))
 }
 
 /// When the newest state was taken that a plan reaches.
@@ -78,141 +136,108 @@ fn reach(chosen: &Chosen) -> Timestamp {
     last.unwrap_or(chosen.manifest.created_at).max(chosen.manifest.created_at)
 }
 
-/// "Not there" says less than what is wrong where it is.
-fn keep_first(first: &mut Option<Error>, error: &Error) {
-    if first.as_ref().is_none_or(|first| first.code() == Code::BackupNotFound) {
-        *first = Some(Error::new(error.code(), error.message()).with_hint(error.hint()));
-    }
-}
-
-/// The backups of a target in a repository.
-struct Found {
-    /// Those that a log can be replayed over.
-    bases: Vec<SignedManifest>,
-    /// The newest of the others.
-    without_log: Option<(Timestamp, BackupId)>,
-}
-
-/// Manifests of the backups that a log can be replayed over: of the one that was named, or of all that are not known to be
-/// damaged.
-fn bases(
-    context: &Context,
-    target: &Target,
-    repository: &Repository,
-    named: Option<&BackupId>,
-    task: &Task,
-) -> Result<Found> {
-    if let Some(id) = named {
-        let signed = find(context, repository, id)?;
-        if lineage_of(&signed).is_none() {
-            let text = format!("{id} names no point of the log that a replay could begin at");
-            return Err(Error::new(Code::NotAvailable, text));
-        }
-        return Ok(Found { bases: vec![signed], without_log: None });
-    }
-    let known = records::known(context, Some(&target.name))?;
-    let damaged: BTreeSet<BackupId> =
-        known.into_iter().filter(|backup| !backup.usable).map(|backup| backup.id).collect();
-    let mut found = Found { bases: Vec::new(), without_log: None };
-    for info in repository.manifest_keys(Some(&context.environment))? {
-        task.check()?;
-        if !info.key.file_name().starts_with(&format!("{}-", target.name)) {
-            continue;
-        }
-        match repository.manifest(&info.key) {
-            Ok(signed) if signed.manifest.target() != &target.name => {}
-            Ok(signed) if damaged.contains(&signed.manifest.id) => {
-                task.warn(format!("passing over {}: it is damaged or missing", signed.manifest.id));
-            }
-            Ok(signed) if lineage_of(&signed).is_none() => {
-                found.without_log = found.without_log.max(Some((signed.manifest.created_at, signed.manifest.id)));
-            }
-            Ok(signed) => found.bases.push(signed),
-            Err(error) if error.code() == Code::WrongKey => return Err(error),
-            Err(error) => task.warn(format!("passing over {}: {error}", info.key)),
-        }
-    }
-    Ok(found)
-}
-
 /// The best base for the target, and the log from there.
 fn with_log(
     context: &Context,
     target: &Target,
     repository: Repository,
-    manifests: Vec<SignedManifest>,
+    candidates: Vec<Candidate>,
     until: RecoveryTarget,
     task: &Task,
 ) -> Result<Chosen> {
-    let (manifests, bases): (Vec<_>, Vec<_>) =
-        manifests.into_iter().filter_map(|signed| base_of(&signed).map(|base| (signed, base))).unzip();
+    let bases: Vec<Base> = candidates.iter().map(|candidate| candidate.base.clone()).collect();
     let mut first_error: Option<Error> = None;
-    let mut tried: BTreeSet<History> = BTreeSet::new();
+    let mut tried: BTreeSet<&History> = BTreeSet::new();
     // What a newer history holds but cannot give must never come from an older one: that is another state.
-    let mut blocked = 0;
+    let mut blocked: Option<&History> = None;
+    let mut left: Option<&Candidate> = None;
+    let mut passed_over = false;
     for index in plan::bases_for(&bases, until) {
-        let (manifest, base) = (&manifests[index].manifest, &bases[index]);
+        let (candidate, base) = (&candidates[index], &bases[index]);
         // Another base of the same history meets the same obstacle further on.
-        if tried.contains(&base.history) || base.history.lineage < blocked {
+        if tried.contains(&base.history) {
             continue;
         }
-        if let Err(error) = check_engine(target, manifest).and_then(|()| check_objects(&repository, manifest)) {
-            task.warn(format!("passing over {}: {error}", manifest.id));
-            blocked = blocked.max(base.history.lineage);
-            first_error.get_or_insert(error);
+        if blocked.is_some_and(|blocked| blocked != &base.history) {
+            left = left.or(Some(candidate).filter(|candidate| candidate.manifest.is_ok()));
             continue;
         }
+        let usable = candidate.manifest.as_ref().map_err(Lost::error).and_then(|manifest| {
+            check_engine(target, manifest).and_then(|()| check_objects(&repository, manifest)).map(|()| manifest)
+        });
+        let manifest = match usable {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                (blocked, passed_over) = (Some(&base.history), true);
+                first_error.get_or_insert(error);
+                continue;
+            }
+        };
         match log_plan::make(context, target, &repository, manifest, base, until) {
             Ok(log) => {
-                if base.history.lineage < bases.iter().map(|base| base.history.lineage).max().unwrap_or(0) {
-                    task.warn(format!("lineage {} was left by a later restore", base.history.lineage));
+                if let Some(error) = first_error.filter(|_| passed_over) {
+                    task.warn(format!("passing over a newer base: {error}"));
                 }
+                tell_if_left(&bases, base, task);
                 let (manifest, log) = (manifest.clone(), Some(log));
                 return Ok(Chosen { manifest, repository, log });
             }
             Err(error) => {
-                tried.insert(base.history.clone());
+                tried.insert(&base.history);
                 if error.code() != Code::RestoreTargetUnreachable {
-                    blocked = blocked.max(base.history.lineage);
+                    blocked = Some(&base.history);
                 }
                 first_error.get_or_insert(error);
             }
         }
     }
-    Err(first_error.unwrap_or_else(|| no_base(target, &repository, &bases)))
+    let error = first_error.unwrap_or_else(|| no_base(target, &repository, &candidates));
+    Err(match left.filter(|_| passed_over) {
+        Some(left) => error.with_hint(how_to_get(context, target, &repository, left)),
+        None => error,
+    })
 }
 
-fn no_base(target: &Target, repository: &Repository, bases: &[Base]) -> Error {
-    let oldest = bases.iter().min_by_key(|base| base.ended_at);
-    let text = match oldest {
-        Some(base) => format!(
-            "no backup of {} in repository {} ends before that; the oldest ends with transaction {} at {}",
-            target.name,
-            repository.name(),
-            base.mark.transaction,
-            base.ended_at
-        ),
-        None => {
-            let text = format!(
-                "no backup of {} in repository {} names a point of the log that a replay could begin at",
-                target.name,
-                repository.name()
-            );
-            return Error::new(Code::BackupNotFound, text);
-        }
+fn tell_if_left(bases: &[Base], chosen: &Base, task: &Task) {
+    let stream = bases.iter().filter(|base| base.history.stream == chosen.history.stream);
+    let newest = stream.map(|base| base.history.lineage).max().unwrap_or(0);
+    if chosen.history.lineage < newest {
+        task.warn(format!(
+            "this is a history that was left: of lineage {}, while the database went on as lineage {newest}",
+            chosen.history.lineage
+        ));
+    }
+}
+
+/// How an operator gets what a history that was left holds: only by asking for it.
+fn how_to_get(context: &Context, target: &Target, repository: &Repository, left: &Candidate) -> String {
+    let Candidate { base, manifest: Ok(manifest) } = left else { return String::new() };
+    let end = log_plan::make(context, target, repository, manifest, base, RecoveryTarget::End);
+    let end = end.map_or(base.mark.transaction, |plan| plan.end.transaction);
+    format!(
+        "`neo4j-backupctl backup {0}` makes what is in service restorable; `neo4j-backupctl restore {0} {1} --to-tx {end}` \
+         gives the end of lineage {2}, an older state",
+        target.name, manifest.id, base.history.lineage
+    )
+}
+
+fn no_base(target: &Target, repository: &Repository, candidates: &[Candidate]) -> Error {
+    let bases = candidates.iter().filter(|candidate| candidate.manifest.is_ok()).map(|candidate| &candidate.base);
+    let (name, place) = (&target.name, repository.name());
+    let Some(base) = bases.min_by_key(|base| base.ended_at) else {
+        let text =
+            format!("no backup of {name} in repository {place} names a point of the log that a replay could begin at");
+        return match target.driver.log() {
+            Some(_) => Error::new(Code::BackupNotFound, text),
+            None => Error::new(Code::NotAvailable, format!("{text}: its log is not archived by this version"))
+                .with_hint(format!("without a target, `neo4j-backupctl restore {name}` gives the newest full backup")),
+        };
     };
+    let text = format!(
+        "no backup of {name} in repository {place} ends before that; the oldest ends with transaction {} at {}",
+        base.mark.transaction, base.ended_at
+    );
     Error::new(Code::RestoreTargetUnreachable, text)
-}
-
-fn base_of(signed: &SignedManifest) -> Option<Base> {
-    let manifest = &signed.manifest;
-    let mark = manifest.position.as_ref()?.mark.clone()?;
-    let history = History { stream: manifest.owner.data_identity.clone(), lineage: lineage_of(signed)? };
-    let committed_at = mark.committed_at.unwrap_or(manifest.finished_at);
-    // A lineage that was forked off repeats what another one holds: it tells nothing of the time before its bases.
-    let forked = history.lineage > FIRST_LINEAGE;
-    let ended_at = if forked { committed_at.max(manifest.created_at) } else { committed_at };
-    Some(Base { history, sequence: manifest.sequence, mark, ended_at })
 }
 
 /// Without any log: the backup that was named, from the first repository that has all of it.
@@ -225,17 +250,19 @@ fn choose_alone(context: &Context, target: &Target, wanted: &str, task: &Task) -
             task.warn(format!("passing over {}: it is damaged or missing", newer.id));
         }
     }
-    let mut first_error: Option<Error> = None;
+    let mut failures: Vec<(&str, Error)> = Vec::new();
     for name in &target.repositories {
         match try_repository(context, target, name, &id) {
-            Ok(chosen) => return Ok(chosen),
-            Err(error) => {
-                task.warn(format!("repository {name}: {error}"));
-                keep_first(&mut first_error, &error);
+            Ok(chosen) => {
+                for (name, error) in &failures {
+                    task.warn(format!("repository {name}: {error}"));
+                }
+                return Ok(chosen);
             }
+            Err(error) => failures.push((name, error)),
         }
     }
-    Err(first_error.unwrap_or_else(|| Error::new(Code::BackupNotFound, format!("{id} is in no repository"))))
+    Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
 }
 
 fn try_repository(context: &Context, target: &Target, name: &str, id: &BackupId) -> Result<Chosen> {
@@ -246,7 +273,8 @@ fn try_repository(context: &Context, target: &Target, name: &str, id: &BackupId)
     Ok(Chosen { manifest, repository, log: None })
 }
 
-fn find(context: &Context, repository: &Repository, id: &BackupId) -> Result<SignedManifest> {
+/// The manifest of one backup.
+pub(super) fn find(context: &Context, repository: &Repository, id: &BackupId) -> Result<SignedManifest> {
     match repository.find_manifest(&context.environment, id) {
         Err(error) if error.code() == Code::BackupNotFound => Err(explain_absence(context, repository, id, error)),
         other => other,

@@ -4,6 +4,7 @@
 //! A restore that fails, is cancelled or killed leaves the data in service as it was. What it had begun elsewhere is
 //! on record ([`staging`]) and is removed at the latest by the agent's next start.
 
+pub(crate) mod bases;
 mod choose;
 pub(crate) mod copy;
 mod fill;

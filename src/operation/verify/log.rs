@@ -5,7 +5,6 @@ use crate::artifact::log_batch::{LogBatch, SignedLogBatch};
 use crate::artifact::object_key::{self, BatchPlace, MANIFEST_SUFFIX, ObjectKey};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::ledger::log::ChainName;
 use crate::operation::answer::{BackupState, Problem, VerifiedBackup};
 use crate::operation::context::{Context, Target};
 use crate::operation::{log_object, log_records};
@@ -199,11 +198,15 @@ impl Pass<'_> {
     }
 
     /// The last transaction of the oldest base of this history.
-    fn oldest_base(&self, history: &History) -> Result<Option<u64>> {
-        let (stream, lineage) = history.clone();
-        let chain = ChainName { repository: self.repository.name().to_owned(), stream, lineage };
-        let bases = self.context.ledger.log_bases(&self.target.name, &chain)?;
-        Ok(bases.iter().map(|base| base.mark.transaction).min())
+    fn oldest_base(&self, (stream, lineage): &History) -> Result<Option<u64>> {
+        let bases = self.context.ledger.log_bases(&self.target.name)?;
+        let ours = bases.iter().filter(|base| {
+            let chain = &base.chain;
+            base.is_usable()
+                && chain.repository == self.repository.name()
+                && (&chain.stream, &chain.lineage) == (stream, lineage)
+        });
+        Ok(ours.map(|base| base.mark.transaction).min())
     }
 
     /// Objects that no manifest names: left by something that went wrong, or all that is left of a batch.

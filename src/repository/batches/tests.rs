@@ -2,17 +2,11 @@
 
 use super::*;
 use crate::artifact::digest::{StoredDigest, sha256_hex};
-use crate::artifact::identity::FORMAT;
-use crate::artifact::log_batch::{LogBatchDocument, LogMark, LogSegment};
-use crate::artifact::manifest::{Content, Engine, ObjectRecord, PlainDigest, Role};
+use crate::artifact::log_batch::sample::{self as log, target};
 use crate::base::clock::FixedClock;
 use crate::repository::memory::MemoryStore;
-use crate::repository::sample::{self, keyring, owner};
+use crate::repository::sample::{self, keyring};
 use std::sync::Arc;
-
-fn target() -> TargetName {
-    TargetName::new("graph").expect("name")
-}
 
 fn repository() -> (MemoryStore, Repository) {
     let memory = MemoryStore::default();
@@ -21,69 +15,12 @@ fn repository() -> (MemoryStore, Repository) {
     (memory, made)
 }
 
-fn mark(transaction: u64) -> LogMark {
-    LogMark {
-        file: 0,
-        offset: transaction * 10,
-        transaction,
-        began: None,
-        checksum: None,
-        append_index: None,
-        committed_at: None,
-    }
-}
-
 /// A batch of the transactions after `from` up to `to`.
 fn batch(lineage: u32, from: u64, to: u64, plain: &[u8], stored: &[u8]) -> LogBatch {
-    let first = (from + 1, 0, from * 10);
-    let stem = object_key::log_batch_stem("prod", &target(), "0a", lineage, first);
-    LogBatch {
-        document: LogBatchDocument::LogBatch,
-        format: FORMAT,
-        environment: "prod".to_owned(),
-        target: target(),
-        engine: Engine::Sim,
-        db_name: "x".to_owned(),
-        stream: "0a".to_owned(),
-        lineage,
-        sequence: 1,
-        predecessor: None,
-        start: mark(from),
-        end: mark(to),
-        first_transaction: from + 1,
-        last_transaction: to,
-        transactions: to - from,
-        first_committed_at: sample::time(),
-        last_committed_at: sample::time(),
-        segments: vec![LogSegment {
-            file: 0,
-            offset: from * 10,
-            length: (to - from) * 10,
-            sha256: sha256_hex(plain),
-            first_transaction: Some(from + 1),
-            last_transaction: Some(to),
-            transactions: to - from,
-            first_committed_at: None,
-            last_committed_at: None,
-            log_format: "V9".to_owned(),
-        }],
-        object: ObjectRecord {
-            key: ObjectKey::new(format!("{stem}.log.enc")).expect("key"),
-            role: Role::Log,
-            name: "log".to_owned(),
-            lane: 0,
-            content: Content::LogRanges,
-            stored: StoredDigest::of(stored),
-            plain: PlainDigest { size: (to - from) * 10, crc32c: "00000000".to_owned(), sha256: None },
-            filters: vec![],
-            encryption: None,
-        },
-        created_at: sample::time(),
-        created_by: "test".to_owned(),
-        hostname: "host".to_owned(),
-        owner: owner("host", "m"),
-        server_version: "1".to_owned(),
-    }
+    let mut batch = log::batch(lineage, 1, from, to);
+    batch.segments[0].sha256 = sha256_hex(plain);
+    batch.object.stored = StoredDigest::of(stored);
+    batch
 }
 
 // req: X5

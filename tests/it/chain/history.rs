@@ -1,65 +1,19 @@
 //! What becomes of a chain when its source's log is pruned, or its history is another one.
 
-use super::{archive, archive_fails, archive_request, at, commit, live, restore, restored};
-use crate::site::{Site, restore_request};
+use super::{
+    archive, archive_fails, archive_request, archived, at, commit, copy, events, in_place, live, lose_the_ledger,
+    put_back, restore, restored, status, told,
+};
+use crate::site::Site;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::sim::log;
-use neo4j_backup_agent::operation::answer::{Answer, TargetStatus};
-use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
-use std::fs;
-use std::path::Path;
-
-fn events(site: &Site, name: &str) -> usize {
-    match site.ask(&Request::History { limit: 1000 }) {
-        Ok(Answer::History { events, .. }) => events.iter().filter(|event| event.name == name).count(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn status(site: &Site) -> TargetStatus {
-    match site.ask(&Request::Status { target: None }) {
-        Ok(Answer::Status { mut targets }) => targets.remove(0),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Puts the data directory back to what it was, as somebody would who knows nothing of us.
-fn put_back(site: &Site, aside: &Path) {
-    let data = site.path("database/data");
-    fs::remove_dir_all(&data).expect("remove");
-    copy(aside, &data);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("directory");
-    for entry in fs::read_dir(from).expect("list").flatten() {
-        fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
-    }
-}
-
-fn in_place(site: &Site, until: Option<RecoveryTarget>) {
-    let request = RestoreRequest { until, ..restore_request("sim", Destination::InPlace) };
-    site.ask(&Request::Restore(request)).expect("the restore in place");
-}
-
-fn lose_the_ledger(site: &Site) {
-    for entry in fs::read_dir(site.path("state")).expect("state").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("ledger") {
-            fs::remove_file(entry.path()).expect("remove");
-        }
-    }
-}
+use neo4j_backup_agent::operation::request::Request;
 
 // req: X2
 #[test]
 fn a_pruned_log_is_announced_at_once_and_closed_by_a_new_base() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 10, &mut states);
-    archive(&site);
-    commit(&site, 10, &mut states);
-    archive(&site);
+    let (site, mut states) = archived(10, &[10]);
     commit(&site, 20, &mut states);
     log::prune(&site.path("database"), 1).expect("prune");
     let report = archive(&site);
@@ -67,14 +21,13 @@ fn a_pruned_log_is_announced_at_once_and_closed_by_a_new_base() {
     assert_eq!(report.repositories[0].lineage, 1, "a gap is no new history");
     assert_eq!(events(&site, "log-gap"), 1);
     assert_eq!(status(&site).log.expect("log").gaps, [40]);
-    // Nothing was committed since: said again to whoever asks, but not put on record again.
-    archive(&site);
-    assert_eq!(events(&site, "log-gap"), 1);
-    commit(&site, 5, &mut states);
-    let report = archive(&site);
-    assert_eq!((report.gaps.len(), report.bases.len()), (1, 0), "the piece before this batch is lost: {report:?}");
-    commit(&site, 5, &mut states);
-    assert_eq!(archive(&site).gaps, Vec::<String>::new());
+    // A base has closed the gap: `status` tells of it, and no later run again.
+    for count in [0, 5, 5] {
+        commit(&site, count, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.gaps, report.bases.len()), (Vec::new(), 0));
+        assert_eq!((events(&site, "log-gap"), status(&site).log.expect("log").gaps), (1, vec![40]));
+    }
     let log = status(&site).log.expect("log");
     assert_eq!((log.gaps, log.from_transaction, log.to_transaction), (vec![40], 40, 50));
     site.verify().expect("a gap that was announced is no damage");
@@ -92,12 +45,7 @@ fn a_pruned_log_is_announced_at_once_and_closed_by_a_new_base() {
 // req: X3
 #[test]
 fn a_restore_in_place_begins_a_lineage_and_both_can_be_restored() {
-    let site = Site::logged();
-    let mut first = Vec::new();
-    commit(&site, 10, &mut first);
-    archive(&site);
-    commit(&site, 10, &mut first);
-    archive(&site);
+    let (site, first) = archived(10, &[10]);
     in_place(&site, Some(RecoveryTarget::Transaction(15)));
     assert_eq!(live(&site), first[15]);
     let mut second = first[..=15].to_vec();
@@ -123,12 +71,7 @@ fn a_restore_in_place_begins_a_lineage_and_both_can_be_restored() {
 
 #[test]
 fn a_lost_ledger_does_not_make_a_restore_a_stranger() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 10, &mut states);
-    archive(&site);
-    commit(&site, 10, &mut states);
-    archive(&site);
+    let (site, _) = archived(10, &[10]);
     in_place(&site, Some(RecoveryTarget::Transaction(15)));
     log::commit(&site.path("database"), 0, "otherwise", at(100)).expect("commit");
     lose_the_ledger(&site);
@@ -139,10 +82,7 @@ fn a_lost_ledger_does_not_make_a_restore_a_stranger() {
 // req: X4
 #[test]
 fn a_history_that_nothing_explains_is_refused_until_it_is_adopted() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 10, &mut states);
-    archive(&site);
+    let (site, mut states) = archived(10, &[]);
     let aside = site.path("aside");
     copy(&site.path("database/data"), &aside);
     commit(&site, 10, &mut states);
@@ -161,10 +101,17 @@ fn a_history_that_nothing_explains_is_refused_until_it_is_adopted() {
     assert!(events(&site, "log-forked") >= 1);
     // What was archived is still there to restore.
     assert_eq!(restored(&site, None).0, states[20]);
+    let refused = site.run(&["backup", "sim"]);
+    let said = told(&refused);
+    assert_eq!(said.matches("is not the one that is archived").count(), 1, "said once: {said}");
+    let failure = status(&site).last_failure.expect("failure");
+    assert_eq!(failure.error_code.as_deref(), Some("LOG_FORKED"));
     let adopted = site.run(&["adopt", "sim", "--yes"]);
     assert!(adopted.status.success(), "{}", String::from_utf8_lossy(&adopted.stderr));
-    let report = archive(&site);
-    assert_eq!((report.bases.len(), report.repositories[0].lineage), (1, 2), "{report:?}");
+    assert!(site.run(&["backup", "sim", "--type", "incremental"]).status.success());
+    let after = status(&site);
+    assert_eq!(after.log.map(|log| log.lineage), Some(2));
+    assert_eq!(after.last_failure, None, "it was settled by the adoption");
     assert_eq!(restored(&site, None).0, live(&site));
     site.verify().expect("sound");
     // An adoption explains one fork, not every later one.
@@ -176,10 +123,7 @@ fn a_history_that_nothing_explains_is_refused_until_it_is_adopted() {
 fn a_dry_run_writes_nothing_and_a_database_without_a_log_is_told_so() {
     let site = Site::simulated();
     assert_eq!(archive_fails(&site), Code::NotAvailable);
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 5, &mut states);
-    archive(&site);
+    let (site, mut states) = archived(5, &[]);
     commit(&site, 5, &mut states);
     let objects = site.objects();
     let output = site.run(&["backup", "sim", "--type", "incremental", "--dry-run"]);

@@ -1,6 +1,8 @@
 //! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
 
-use super::{archive, archive_fails, at, commit, live, restore, restored};
+use super::{
+    archive, archive_fails, archived, at, batches, commit, live, lose_the_ledger, restore, restored, two_repositories,
+};
 use crate::site::{BACKUPD, Site};
 use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
@@ -11,24 +13,6 @@ use neo4j_backup_agent::operation::request::Request;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-
-/// Objects of the log's archive, manifests too.
-fn batches(site: &Site) -> Vec<PathBuf> {
-    let mut found = site.objects();
-    found.retain(|path| path.to_string_lossy().contains("/log/"));
-    found
-}
-
-fn two_repositories() -> Site {
-    let site = Site::logged();
-    let root = site.root().display();
-    site.configure(&format!(
-        "[repository.second]\ntype = \"local\"\npath = \"{root}/second/repository\"\n\
-         [target.sim]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n"
-    ));
-    fs::create_dir(site.path("second")).expect("directory");
-    site
-}
 
 // req: X2
 #[test]
@@ -60,10 +44,7 @@ fn a_repository_that_was_away_catches_up_without_a_gap() {
 
 #[test]
 fn of_two_archives_at_once_one_is_busy() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 5, &mut states);
-    archive(&site);
+    let (site, mut states) = archived(5, &[]);
     commit(&site, 50, &mut states);
     fs::create_dir_all(site.path("database/control")).expect("control");
     fs::write(site.path("database/control/pause-log-at"), "100").expect("control");
@@ -112,14 +93,7 @@ const DAMAGES: &[Damage] = &[
 // req: A4 X5
 #[test]
 fn every_damage_to_a_batch_is_found_named_and_stops_a_restore() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 4, &mut states);
-    archive(&site);
-    for _ in 0..3 {
-        commit(&site, 6, &mut states);
-        archive(&site);
-    }
+    let (site, states) = archived(4, &[6, 6, 6]);
     let all = batches(&site);
     assert_eq!(all.len(), 6, "three objects, three manifests: {all:?}");
     let mut tried = 0;
@@ -178,10 +152,7 @@ fn refused(site: &Site, path: &Path, what: &str) {
 // req: X2
 #[test]
 fn a_chain_whose_end_is_damaged_goes_on_from_a_new_base() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 4, &mut states);
-    archive(&site);
+    let (site, mut states) = archived(4, &[]);
     for quiet in [true, false] {
         commit(&site, 6, &mut states);
         archive(&site);
@@ -198,23 +169,15 @@ fn a_chain_whose_end_is_damaged_goes_on_from_a_new_base() {
         commit(&site, 3, &mut states);
         let report = archive(&site);
         assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 3), "{report:?}");
+        assert_eq!(report.gaps, Vec::<String>::new(), "said until a base has closed the gap, and not after");
         assert_eq!(restored(&site, None).0, live(&site));
-        commit(&site, 2, &mut states);
-        assert_eq!(archive(&site).gaps, Vec::<String>::new(), "said until the chain goes on, and not after");
     }
     assert!(site.verify().is_err(), "the damaged manifests are still named");
 }
 
 #[test]
 fn a_missing_batch_in_the_middle_is_named_with_what_can_still_be_restored() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 4, &mut states);
-    archive(&site);
-    for _ in 0..3 {
-        commit(&site, 6, &mut states);
-        archive(&site);
-    }
+    let (site, states) = archived(4, &[6, 6, 6]);
     let middle =
         batches(&site).into_iter().filter(|path| path.to_string_lossy().contains("00000011-")).collect::<Vec<_>>();
     assert_eq!(middle.len(), 2, "{middle:?}");
@@ -270,19 +233,8 @@ fn a_deleted_base_takes_the_batches_that_nothing_else_needs() {
 
 #[test]
 fn a_rescan_rebuilds_what_the_ledger_knew_of_the_log() {
-    let site = Site::logged();
-    let mut states = Vec::new();
-    commit(&site, 4, &mut states);
-    archive(&site);
-    for _ in 0..2 {
-        commit(&site, 6, &mut states);
-        archive(&site);
-    }
-    for entry in fs::read_dir(site.path("state")).expect("state").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("ledger") {
-            fs::remove_file(entry.path()).expect("remove");
-        }
-    }
+    let (site, mut states) = archived(4, &[6, 6]);
+    lose_the_ledger(&site);
     assert_eq!(restored(&site, None).0, live(&site));
     match site.ask(&Request::Rescan) {
         Ok(Answer::Rescan(report)) => assert_eq!((report.batches, report.missing), (2, 0)),

@@ -103,22 +103,26 @@ impl Checkpoint {
 
 /// The newest checkpoint on record in `directory`. `None` when there is none, or its form is not known.
 pub fn last_checkpoint(directory: &Path) -> Result<Option<Checkpoint>> {
-    // A server that rotated its checkpoint log may not have written into the newest file yet.
-    for (_, path) in numbered(directory, files::CHECKPOINTS)?.into_iter().rev() {
+    newest_of(numbered(directory, files::CHECKPOINTS)?.into_iter().map(|(_, path)| {
         let mut bytes = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
             .map_err(|cause| Error::io("reading", &path, cause))?;
-        if !is_empty(&bytes) {
-            return Ok(newest_checkpoint(&bytes));
+        Ok(bytes)
+    }))
+}
+
+/// The newest checkpoint in checkpoint logs, the oldest first; else as [`newest_checkpoint`]. No more of them are read than
+/// needed.
+pub fn newest_of<B: AsRef<[u8]>>(logs: impl DoubleEndedIterator<Item = Result<B>>) -> Result<Option<Checkpoint>> {
+    // A server that rotated its checkpoint log may not have written into the newest file yet.
+    for log in logs.rev() {
+        let log = log?;
+        if !is_empty(log.as_ref()) {
+            return Ok(newest_checkpoint(log.as_ref()));
         }
     }
     Ok(None)
-}
-
-/// The newest checkpoint in checkpoint logs that were read, the oldest first; else as [`newest_checkpoint`].
-pub fn newest_of<'a>(logs: impl DoubleEndedIterator<Item = &'a [u8]>) -> Option<Checkpoint> {
-    logs.rev().find(|file| !is_empty(file)).and_then(newest_checkpoint)
 }
 
 /// Whether nothing was written yet. A log of an unknown format is not empty: what it holds cannot be told.

@@ -120,7 +120,7 @@ fn try_pin(directory: &Path) -> Result<PinnedLogs> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         checkpoint_logs.push((name, bytes));
     }
-    let newest = newest_of(checkpoint_logs.iter().map(|(_, bytes)| &bytes[..]));
+    let newest = newest_of(checkpoint_logs.iter().map(|(_, bytes)| Ok(bytes)))?;
     let checkpoint = newest.ok_or_else(|| {
         let text = format!("found no checkpoint that can be read in {}", directory.display());
         Error::new(Code::Neo4jUnsupported, text).with_hint(
