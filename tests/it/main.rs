@@ -12,6 +12,7 @@ mod online;
 mod postgres;
 mod refusals;
 mod roundtrip;
+mod s3;
 mod servers;
 mod service;
 mod site;
