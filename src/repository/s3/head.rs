@@ -52,6 +52,7 @@ pub(super) fn of(bucket: &Bucket, key: &ObjectKey) -> Result<Option<Head>> {
     };
     let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).ok_or_else(|| {
         Error::new(Code::RepositoryIo, format!("examining {key} in {}: the store tells no size", bucket.location()))
+            .with_hint("a proxy between may have taken it away; the store's own log says more")
     })?;
     Ok(Some(Head {
         size,

@@ -71,7 +71,7 @@ impl Upload {
         let answer = answer.map_err(|failure| bucket.error("beginning to upload", "s3:PutObject", &key, failure))?;
         let Some(id) = answer.upload_id().map(str::to_owned) else {
             let text = format!("beginning to upload {key} in {}: the store gave the upload no id", bucket.location());
-            return Err(Error::new(Code::RepositoryIo, text));
+            return Err(Error::new(Code::RepositoryIo, text).with_hint("the store's own log says more"));
         };
         let noted = record.begun(&id);
         let upload = Upload { bucket, key, id, record, parts: JoinSet::new(), sent: Vec::new(), next: 1 };

@@ -1,5 +1,9 @@
 //! A real S3 server (versitygw), built once by `testing/s3/fetch.sh`; it serves a directory of its own, in which an
 //! object's bytes can be looked at and damaged. It ends with the value.
+//!
+//! What the server knows of an object is in extended attributes, which not every `/tmp` has: its directory lies beside what
+//! cargo builds. Its other way, a tree of metadata beside the objects, does not survive a refused request: what such a
+//! request would have written is then taken for an object.
 
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::repository::s3::{Checksums, Encryption, S3Store, S3StoreSettings};
@@ -52,10 +56,8 @@ impl S3Server {
     /// A server with one empty bucket; `None` where the program cannot be had.
     pub(crate) fn start() -> Option<S3Server> {
         let program = program()?;
-        let directory = tempfile::tempdir().expect("temporary directory");
-        for part in ["objects/backups", "metadata"] {
-            fs::create_dir_all(directory.path().join(part)).expect("directory");
-        }
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+        fs::create_dir_all(directory.path().join("objects").join(BUCKET)).expect("directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let mut server = S3Server { directory, port, process: None };
         server.run(program);
@@ -65,8 +67,7 @@ impl S3Server {
     fn run(&mut self, program: &Path) {
         let log = fs::File::create(self.directory.path().join("log")).expect("log");
         let process = Command::new(program)
-            .args(["--port", &format!("127.0.0.1:{}", self.port), "--quiet", "--keep-alive", "posix", "--sidecar"])
-            .arg(self.directory.path().join("metadata"))
+            .args(["--port", &format!("127.0.0.1:{}", self.port), "--quiet", "--keep-alive", "posix"])
             .arg(self.directory.path().join("objects"))
             .env("ROOT_ACCESS_KEY", KEY_ID)
             .env("ROOT_SECRET_KEY", SECRET)
