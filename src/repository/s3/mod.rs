@@ -11,6 +11,7 @@
 //! left, and nobody else's.
 
 mod bridge;
+mod buffers;
 mod client;
 mod fault;
 mod head;

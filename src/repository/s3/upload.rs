@@ -2,6 +2,7 @@
 
 use super::Checksums;
 use super::bridge::block;
+use super::buffers::Buffers;
 use super::client::Bucket;
 use super::fault::{Attempt, Failure};
 use super::head;
@@ -19,8 +20,8 @@ use openssl::hash::{MessageDigest, hash};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Parts on their way at once. With the one that is being filled this is 64 MiB of memory.
-const PARTS_IN_FLIGHT: usize = 3;
+/// Parts on their way at once. With the one that is being filled this is 48 MiB of memory.
+const PARTS_IN_FLIGHT: usize = 2;
 /// Parts that an upload may have; S3 allows no more.
 const PARTS_MAX: i32 = 10_000;
 /// How often an upload is ended before it counts as gone: a part that was on its way can arrive after the first time.
@@ -41,6 +42,7 @@ pub(super) struct Upload {
     parts: JoinSet<Result<Sent>>,
     sent: Vec<Sent>,
     next: i32,
+    buffers: Buffers,
 }
 
 /// MD5 where this host's OpenSSL has it; it only answers what S3 calls an ETag.
@@ -74,7 +76,16 @@ impl Upload {
             return Err(Error::new(Code::RepositoryIo, text).with_hint("the store's own log says more"));
         };
         let noted = record.begun(&id);
-        let upload = Upload { bucket, key, id, record, parts: JoinSet::new(), sent: Vec::new(), next: 1 };
+        let upload = Upload {
+            bucket,
+            key,
+            id,
+            record,
+            parts: JoinSet::new(),
+            sent: Vec::new(),
+            next: 1,
+            buffers: Buffers::new(),
+        };
         match noted {
             Ok(()) => Ok(upload),
             Err(error) => {
@@ -84,8 +95,8 @@ impl Upload {
         }
     }
 
-    /// Sends a part on its way; waits while too many are.
-    pub(super) fn send(&mut self, bytes: Bytes) -> Result<()> {
+    /// Sends a part on its way; waits while too many are. Returns an empty buffer for the next.
+    pub(super) fn send(&mut self, content: Vec<u8>) -> Result<Vec<u8>> {
         if self.next > PARTS_MAX {
             let most = PARTS_MAX as u64 * PART_SIZE;
             let text = format!("uploading {} to {}: it is larger than {most} bytes", self.key, self.bucket.location());
@@ -96,10 +107,11 @@ impl Upload {
             self.collect()?;
         }
         let (client, number) = (self.bucket.clients()?.transfer, self.next);
-        let work = part(client, self.bucket.clone(), self.key.clone(), self.id.clone(), number, bytes);
+        let body = self.buffers.lend(content);
+        let work = part(client, self.bucket.clone(), self.key.clone(), self.id.clone(), number, body);
         self.parts.spawn_on(work, self.bucket.bridge.handle()?);
         self.next += 1;
-        Ok(())
+        Ok(self.buffers.empty())
     }
 
     /// Takes in one part that has arrived; nothing if none is on its way.

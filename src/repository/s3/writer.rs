@@ -1,11 +1,12 @@
 //! Writing an object: in one request if it fits into a part, otherwise as a multipart upload.
 
+use super::buffers::PART;
 use super::client::Bucket;
 use super::fault::Failure;
 use super::head::{self, Head, TOKEN};
 use super::journal::Journal;
 use super::upload::{Upload, contradicts, md5};
-use crate::artifact::digest::{PART_SIZE, sha256_hex};
+use crate::artifact::digest::sha256_hex;
 use crate::artifact::object_key::ObjectKey;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::{Code, Error, Result};
@@ -17,8 +18,6 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Bytes that are collected before they travel.
-const PART: usize = PART_SIZE as usize;
 /// How often the last request is repeated while the store does something else with the object or beside it.
 const CROSSINGS_MAX: u32 = 8;
 /// Random bytes of a writer's token.
@@ -103,8 +102,8 @@ impl S3Writer {
             Some(upload) => upload,
             none => none.insert(Upload::begin(self.bucket.clone(), &self.journal, self.key.clone(), &self.facts)?),
         };
-        // A buffer that grew by doubling could hold far more than a part.
-        upload.send(Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(PART))))
+        self.buffer = upload.send(std::mem::take(&mut self.buffer))?;
+        Ok(())
     }
 
     fn conflict(&self) -> Error {
@@ -134,7 +133,7 @@ impl S3Writer {
             None => Bytes::from(std::mem::take(&mut self.buffer)),
             Some(upload) => {
                 if !self.buffer.is_empty() {
-                    upload.send(Bytes::from(std::mem::take(&mut self.buffer)))?;
+                    upload.send(std::mem::take(&mut self.buffer))?;
                 }
                 Bytes::new()
             }
