@@ -117,19 +117,21 @@ ctl config check
 on_host systemctl enable --now neo4j-backupd.service neo4j-backup-full@metrics.timer neo4j-backup-cleanup.timer \
     neo4j-backup-verify.timer 2>/dev/null
 on_host systemctl show -p ActiveState,StatusText,NotifyAccess neo4j-backupd.service | sed 's/^/  /'
-ctl check || fail "check finds something wrong"
+# Without a backup, that is the one thing wrong.
+must_exit 1 ctl check
 note "systemd-analyze security: $(on_host systemd-analyze security --no-pager neo4j-backupd.service | tail -n 1)"
 
 say "4. A backup over the system's bus, and the timers' services by hand"
 ctl backup metrics
 has 'metrics-' "$(ctl list)"
+ctl check || fail "check finds something wrong"
 # Looking is everybody's right, doing is not.
 on_host runuser -u postgres -- neo4j-backupctl status >/dev/null
 must_exit 77 on_host runuser -u postgres -- neo4j-backupctl backup metrics
 on_host systemctl start neo4j-backup-full@metrics.service
 on_host systemctl start neo4j-backup-verify.service
 on_host systemctl start neo4j-backup-cleanup.service
-[ "$(ctl --no-legend list | grep -c '^metrics-')" -eq 2 ] || fail "two backups were expected: $(ctl list)"
+[ "$(ctl --no-legend list | grep -c '^ *metrics-')" -eq 2 ] || fail "two backups were expected: $(ctl list)"
 timers=$(on_host systemctl list-timers --no-pager 'neo4j-backup*')
 for timer in neo4j-backup-full@metrics.timer neo4j-backup-cleanup.timer neo4j-backup-verify.timer; do has "$timer" "$timers"; done
 sed 's/^/  /' <<<"$timers"

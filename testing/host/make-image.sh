@@ -27,6 +27,8 @@ fi
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
 making=$(mktemp -d "$cache/making.XXXXXX")
 trap 'umount "$making/proc" 2>/dev/null || true; rm -rf "$making"' EXIT
+# Accounts other than root must get into their own root directory.
+chmod 0755 "$making"
 {
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,procps bookworm "$making" "$mirror"
     # Services must not start within the chroot; they do when the image boots.
@@ -44,7 +46,7 @@ trap 'umount "$making/proc" 2>/dev/null || true; rm -rf "$making"' EXIT
     echo backup-test >"$making/etc/hostname"
     printf '127.0.0.1 localhost backup-test\n' >"$making/etc/hosts"
 } >&2
-chmod 0755 "$making"
+[ -f "$making/etc/postgresql/15/main/postgresql.conf" ] || { echo "make-image: PostgreSQL's package made no cluster" >&2; exit 1; }
 mv "$making" "$image"
 trap - EXIT
 echo "$image"
