@@ -140,7 +140,7 @@ say "5. A failure shows"
 must_exit 1 on_host systemctl start neo4j-backup-full@nothing.service
 has 'neo4j-backup-full@nothing.service' "$(on_host systemctl --failed --no-pager)"
 on_host systemctl reset-failed neo4j-backup-full@nothing.service
-[ -z "$(on_host systemctl --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "something of the agent failed"
+[ -z "$(on_host systemctl list-units --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "something of the agent failed"
 
 say "6. kill -9 in the middle of a backup; systemd starts the agent again, which says what it found"
 main_pid() { on_host systemctl show -P MainPID neo4j-backupd.service; }
@@ -182,6 +182,7 @@ backups=$(find "$machine/backup" -type f | sort)
 shell 'apt-get remove -y neo4j-backup-agent' >"$work/remove" 2>&1 || fail "$(cat "$work/remove")"
 must_exit 3 on_host systemctl --quiet is-active neo4j-backupd.service
 [ -z "$(on_host systemctl list-timers --no-legend --no-pager 'neo4j-backup*')" ] || fail "a timer is left"
+[ -z "$(on_host systemctl list-units --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "removing left failed units"
 [ -f "$machine/etc/neo4j-backup/config.toml" ] || fail "remove took the configuration"
 shell 'apt-get purge -y neo4j-backup-agent' >"$work/purge" 2>&1 || fail "$(cat "$work/purge")"
 grep 'is left as it is' "$work/purge" | sed 's/^/  /'
