@@ -41,6 +41,29 @@ must_exit() {
 }
 has() { grep -q -- "$1" <<<"$2" || fail "no \"$1\" in: $2"; }
 
+find_leader() {
+    kill -0 "$nspawn_pid" 2>/dev/null || fail "nspawn ended: $(cat "$work/console")"
+    leader=$(pgrep -P "$nspawn_pid" | head -n 1) && [ -n "$leader" ]
+}
+booted() { case $(on_host systemctl is-system-running 2>/dev/null || true) in running | degraded) ;; *) return 1 ;; esac; }
+boot() {
+    systemd-nspawn --quiet --directory="$machine" --boot --register=no --keep-unit --private-network \
+        --machine="backup-test-$$" --console=pipe >"$work/console" 2>&1 &
+    nspawn_pid=$!
+    wait_for "the host's first process" find_leader
+    wait_for "the boot" booted
+}
+# SIGRTMIN+4 is "power off" to the host's systemd; what does not obey is ended.
+stop_host() {
+    [ -n "$nspawn_pid" ] && kill -0 "$nspawn_pid" 2>/dev/null || return 0
+    [ -z "$leader" ] || kill -s RTMIN+4 "$leader" 2>/dev/null || true
+    for _ in $(seq 1 300); do kill -0 "$nspawn_pid" 2>/dev/null || break; sleep 0.2; done
+    # shellcheck disable=SC2086  # there may be no leader
+    kill -9 $leader "$nspawn_pid" 2>/dev/null || true
+    wait "$nspawn_pid" 2>/dev/null || true
+    nspawn_pid= leader=
+}
+
 cleanup() {
     status=$?
     trap - EXIT INT TERM
@@ -48,13 +71,7 @@ cleanup() {
         echo "--- the agent's last words" >&2
         on_host journalctl --no-pager -n 60 -u 'neo4j-backup*' >&2 || true
     fi
-    if [ -n "$nspawn_pid" ] && kill -0 "$nspawn_pid" 2>/dev/null; then
-        # SIGRTMIN+4 is "power off" to the host's systemd; what does not obey is ended.
-        [ -z "$leader" ] || kill -s RTMIN+4 "$leader" 2>/dev/null || true
-        for _ in $(seq 1 150); do kill -0 "$nspawn_pid" 2>/dev/null || break; sleep 0.2; done
-        kill -9 "$leader" "$nspawn_pid" 2>/dev/null || true
-        wait "$nspawn_pid" 2>/dev/null || true
-    fi
+    stop_host
     if [ -n "${KEEP:-}" ]; then echo "kept: $work"; else rm -rf "$work"; fi
     exit "$status"
 }
@@ -73,13 +90,7 @@ say "1. A host boots"
 cp -a --reflink=auto "$image" "$machine"
 cp "$package" "$machine/root/agent.deb"
 mkdir "$machine/backup"
-systemd-nspawn --quiet --directory="$machine" --boot --register=no --keep-unit --private-network --machine="backup-test-$$" \
-    --console=pipe >"$work/console" 2>&1 &
-nspawn_pid=$!
-find_leader() { kill -0 "$nspawn_pid" 2>/dev/null || fail "nspawn ended: $(cat "$work/console")"; leader=$(pgrep -P "$nspawn_pid" | head -n 1) && [ -n "$leader" ]; }
-wait_for "the host's first process" find_leader
-booted() { case $(on_host systemctl is-system-running 2>/dev/null || true) in running | degraded) ;; *) return 1 ;; esac; }
-wait_for "the boot" booted
+boot
 note "$(on_host systemctl --version | head -n 1), $(on_host cat /etc/debian_version), $(shell 'systemctl is-system-running || true')"
 pg_up() { on_host runuser -u postgres -- psql -Atqc 'SELECT 1' >/dev/null 2>&1; }
 on_host systemctl start postgresql@15-main
@@ -150,7 +161,8 @@ shell 'for try in $(seq 1 6000); do if pkill -STOP -x pg_basebackup; then exit 0
 halting=$!
 ctl backup metrics --no-block
 wait "$halting" || fail "no pg_basebackup was seen"
-[ -n "$(ctl --no-legend jobs)" ] || fail "the job is over already"
+no_job() { [ "$(ctl jobs)" = 'no job runs' ]; }
+if no_job; then fail "the job is over already"; fi
 on_host kill -9 "$before"
 restarted() { now=$(main_pid) && [ "$now" != 0 ] && [ "$now" != "$before" ] && on_host systemctl --quiet is-active neo4j-backupd.service; }
 wait_for "the agent's restart" restarted
@@ -167,7 +179,33 @@ say "7. Restored into a directory"
 ctl restore metrics --into /srv/metrics-restored
 [ -f "$machine/srv/metrics-restored/PG_VERSION" ] || fail "there is no cluster in /srv/metrics-restored"
 
-say "8. Upgraded: configuration kept, the agent restarted, timers still there"
+say "8. A mistake, and a restore in place: the agent stops the server's unit, exchanges the directories, starts it again"
+sql() { on_host runuser -u postgres -- psql -Atqd shop -c "$1"; }
+sold=$(sql 'SELECT count(*), sum(price) FROM sale')
+sql 'DELETE FROM sale'
+ctl --yes restore metrics --in-place >"$work/restore" 2>&1 || fail "$(cat "$work/restore")"
+wait_for "PostgreSQL" pg_up
+[ "$(sql 'SELECT count(*), sum(price) FROM sale')" = "$sold" ] || fail "the rows are not what they were"
+[ "$(on_host systemctl show -P ControlGroup postgresql@15-main.service)" = "/system.slice/system-postgresql.slice/postgresql@15-main.service" ] \
+    || fail "the server is not its own unit's"
+note "all rows are back, and the server runs as its unit"
+
+say "9. The agent is stopped in the middle of a backup, the host reboots, and everything comes up by itself"
+shell 'for try in $(seq 1 6000); do if pkill -STOP -x pg_basebackup; then exit 0; fi; sleep 0.01; done; exit 1' &
+halting=$!
+ctl backup metrics --no-block
+wait "$halting" || fail "no pg_basebackup was seen"
+on_host systemctl stop neo4j-backupd.service
+[ "$(on_host systemctl show -P Result neo4j-backupd.service)" = success ] || fail "the agent did not end in good order"
+if on_host pgrep -x pg_basebackup; then fail "a stopped agent's tool still runs"; fi
+stop_host
+boot
+wait_for "PostgreSQL" pg_up
+on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metrics.timer
+on_host systemctl start neo4j-backup-full@metrics.service
+no_job || fail "a job is left: $(ctl jobs)"
+
+say "10. Upgraded: configuration kept, the agent restarted, timers still there"
 echo '# mine' >>"$machine/etc/neo4j-backup/config.toml"
 before=$(main_pid)
 shell 'DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /root/agent.deb' >"$work/upgrade" 2>&1 || fail "$(cat "$work/upgrade")"
@@ -176,7 +214,7 @@ shell 'DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /root/agent
 on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metrics.timer
 ctl backup metrics --note "after the upgrade"
 
-say "9. Removed, then purged; the backups stay"
+say "11. Removed, then purged; the backups stay"
 backups=$(find "$machine/backup" -type f | sort)
 [ -n "$backups" ] || fail "there are no backups in /backup"
 shell 'apt-get remove -y neo4j-backup-agent' >"$work/remove" 2>&1 || fail "$(cat "$work/remove")"
@@ -191,7 +229,7 @@ grep 'is left as it is' "$work/purge" | sed 's/^/  /'
 [ "$(find "$machine/backup" -type f | sort)" = "$backups" ] || fail "purge touched the backups"
 [ -s "$machine/etc/neo4j-backup/keys/current" ] && [ -s "$machine/var/lib/neo4j-backup/ledger.db" ] || fail "purge took key or ledger"
 
-say "10. Installed again: everything is known"
+say "12. Installed again: everything is known"
 shell 'apt-get install -y --no-install-recommends /root/agent.deb' >"$work/again" 2>&1 || fail "$(cat "$work/again")"
 on_host systemctl enable --now neo4j-backupd.service 2>/dev/null
 ctl verify --all
