@@ -11,8 +11,8 @@ use crate::base::task::{Cancel, Observer, Progress, Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::config::settings::{
     CompressionAlgorithm, CompressionSettings, DatabaseSettings, EncryptionMethod, EncryptionSettings, Neo4jFull,
-    Neo4jSettings, PostgresFull, PostgresSettings, RepositorySettings, SecretSource, ServiceSettings, Settings,
-    TargetSettings,
+    Neo4jSettings, PostgresFull, PostgresSettings, RepositorySettings, RequestChecksums, S3Settings, SecretSource,
+    ServerSideEncryption, ServiceSettings, Settings, TargetSettings,
 };
 use crate::config::{Loaded, Sources};
 use crate::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
@@ -28,6 +28,7 @@ use crate::operation::context::{
 use crate::operation::recover;
 use crate::pipeline::{Compression, ReadPolicy};
 use crate::repository::local::LocalStore;
+use crate::repository::s3::{Checksums, Encryption, S3Store, S3StoreSettings};
 use crate::repository::store::Store;
 use crate::telemetry::record::{Occasion, Record};
 use jiff::SignedDuration;
@@ -46,7 +47,10 @@ pub enum Role {
 }
 
 /// Directories below the state directory that always exist.
-const STATE_DIRECTORIES: [&str; 7] = ["locks", "host", "staging", "unfinished", "scratch", "processes", "spool"];
+const STATE_DIRECTORIES: [&str; 8] =
+    ["locks", "host", "staging", "unfinished", "scratch", "processes", "spool", UPLOADS];
+/// Where begun uploads to buckets are on record.
+const UPLOADS: &str = "uploads";
 /// zstd's own threads in one lane: two keep two cores busy.
 const ZSTD_WORKERS: u32 = 2;
 
@@ -74,12 +78,13 @@ fn from_settings(
     let launcher: Arc<dyn Launcher> = Arc::new(launcher_of(&state));
     let ledger = Ledger::open(&state.join("ledger.db"), clock.clone())?;
     let targets = settings.targets.iter().map(|(name, target)| Ok((name.clone(), self::target(target, &launcher)?)));
+    let identity = host_identity()?;
     let context = Context {
         environment: settings.environment.clone(),
-        identity: host_identity()?,
         host: Arc::new(LocalHost::new(state.clone(), launcher.clone())),
         targets: targets.collect::<Result<BTreeMap<TargetName, Target>>>()?,
-        repositories: repositories(&settings),
+        repositories: repositories(&settings, &identity.name),
+        identity,
         state_directory: state,
         clock,
         ledger,
@@ -157,22 +162,49 @@ fn own_files(config: &Path) -> Vec<OutsideFile> {
     files.into_iter().filter_map(named).collect()
 }
 
-fn repositories(settings: &Settings) -> BTreeMap<String, RepositoryPlace> {
-    let place = |(name, settings): (&String, &RepositorySettings)| {
-        let settings = settings.clone();
-        let open = move |make: bool| open_store(&settings, make);
-        (name.clone(), RepositoryPlace { name: name.clone(), open: Box::new(open) })
+/// How a place is opened: [`RepositoryPlace::open`].
+type Open = Box<dyn Fn(bool) -> Result<Arc<dyn Store>> + Send + Sync>;
+
+fn repositories(settings: &Settings, hostname: &str) -> BTreeMap<String, RepositoryPlace> {
+    let place = |(name, repository): (&String, &RepositorySettings)| {
+        let open = match repository {
+            RepositorySettings::Local { path } => local(path.clone()),
+            RepositorySettings::S3(s3) => bucket(s3, settings.state_directory.join(UPLOADS), hostname),
+        };
+        (name.clone(), RepositoryPlace { name: name.clone(), open })
     };
     settings.repositories.iter().map(place).collect()
 }
 
-fn open_store(settings: &RepositorySettings, make: bool) -> Result<Arc<dyn Store>> {
-    match settings {
-        RepositorySettings::Local { path } if make && !path.exists() => Ok(Arc::new(LocalStore::create(path.clone())?)),
-        RepositorySettings::Local { path } => Ok(Arc::new(LocalStore::open(path.clone())?)),
-        RepositorySettings::S3(_) => Err(Error::new(Code::NotAvailable, "S3 repositories come with a later release")
-            .with_hint("use a repository with type = \"local\" for now")),
-    }
+fn local(path: PathBuf) -> Open {
+    Box::new(move |make| match make && !path.exists() {
+        true => Ok(Arc::new(LocalStore::create(path.clone())?)),
+        false => Ok(Arc::new(LocalStore::open(path.clone())?)),
+    })
+}
+
+/// One store for the life of the agent: it keeps connections and credentials, and asks for nothing before it is used.
+fn bucket(settings: &S3Settings, uploads: PathBuf, hostname: &str) -> Open {
+    let store: Arc<dyn Store> = Arc::new(S3Store::new(S3StoreSettings {
+        bucket: settings.bucket.clone(),
+        prefix: settings.prefix.clone(),
+        region: settings.region.clone(),
+        endpoint: settings.endpoint.clone(),
+        path_style: settings.path_style,
+        allow_http: settings.allow_http,
+        encryption: match settings.sse {
+            ServerSideEncryption::None => Encryption::None,
+            ServerSideEncryption::S3 => Encryption::S3,
+            ServerSideEncryption::Kms => Encryption::Kms(settings.kms_key_id.clone()),
+        },
+        checksums: match settings.checksums {
+            RequestChecksums::WhenRequired => Checksums::WhenRequired,
+            RequestChecksums::WhenSupported => Checksums::WhenSupported,
+        },
+        uploads,
+        hostname: hostname.to_owned(),
+    }));
+    Box::new(move |_| Ok(store.clone()))
 }
 
 fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Target> {

@@ -33,6 +33,7 @@ pub const KEYS: &[Key] = &[
     Key::new("repository.*.allow_http", Kind::Flag, Value("false"), "allows an endpoint without TLS").only(S3),
     Key::new("repository.*.sse", choice(&["none", "s3", "kms"]), Value("\"none\""), "encryption by the store, on top of ours").only(S3),
     Key::new("repository.*.kms_key_id", ONE_LINE, Unset("the account's default key"), "the key for sse = \"kms\"").only(S3).example("\"alias/backups\"").alternative(),
+    Key::new("repository.*.checksums", choice(&["when_required", "when_supported"]), Value("\"when_required\""), "newer checksums (CRC) of requests, which some stores refuse").only(S3),
     // Encryption
     Key::new("encryption.method", choice(&["aes-256-cbc", "none"]), Value("\"aes-256-cbc\""), "as `openssl enc -aes-256-cbc -pbkdf2` does; \"none\" must be said aloud, and needs signing_file"),
     Key::new("encryption.passphrase_file", Kind::Path, Discovered("the systemd credential `passphrase`, else `/etc/neo4j-backup/keys/current`"), "its first line, 20 to 1023 bytes, is the passphrase").example("\"/etc/neo4j-backup/keys/current\""),

@@ -2,7 +2,7 @@
 
 use super::resolver::{Pick, Resolver};
 use super::schema;
-use super::settings::{RepositorySettings, S3Settings, ServerSideEncryption};
+use super::settings::{RepositorySettings, RequestChecksums, S3Settings, ServerSideEncryption};
 use super::value::{Origin, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Name of the repository that is there when none is configured.
 pub const DEFAULT_REPOSITORY: &str = "main";
 /// What a URL's query may say.
-const URL_PARAMETERS: [&str; 6] = ["region", "endpoint", "path_style", "allow_http", "sse", "kms_key_id"];
+const URL_PARAMETERS: [&str; 7] = ["region", "endpoint", "path_style", "allow_http", "sse", "kms_key_id", "checksums"];
 
 /// All repositories; the default one when none was named.
 pub fn repositories(r: &mut Resolver<'_>, state_directory: &Path) -> BTreeMap<String, RepositorySettings> {
@@ -121,6 +121,10 @@ fn s3(r: &mut Resolver<'_>, table: &str) -> Option<S3Settings> {
         Some("kms") => ServerSideEncryption::Kms,
         _ => ServerSideEncryption::None,
     };
+    let checksums = match value("checksums").map(|pick| pick.text()).as_deref() {
+        Some("when_supported") => RequestChecksums::WhenSupported,
+        _ => RequestChecksums::WhenRequired,
+    };
     if let Some(endpoint) = endpoint.as_ref().filter(|pick| pick.text().starts_with("http://") && !allow_http) {
         r.wrong(endpoint, "is not encrypted in transit; if that is meant, say allow_http = true");
     }
@@ -136,6 +140,7 @@ fn s3(r: &mut Resolver<'_>, table: &str) -> Option<S3Settings> {
         allow_http,
         sse,
         kms_key_id: kms_key_id.map(|pick| pick.text()),
+        checksums,
     })
 }
 

@@ -53,6 +53,17 @@ pub struct S3Settings {
     pub sse: ServerSideEncryption,
     /// The key for [`ServerSideEncryption::Kms`]; `None` = the account's default key.
     pub kms_key_id: Option<String>,
+    /// Checksums that requests carry.
+    pub checksums: RequestChecksums,
+}
+
+/// Which requests carry the newer checksums (CRC), which some stores refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestChecksums {
+    /// Where the protocol demands one.
+    WhenRequired,
+    /// Wherever the protocol knows one.
+    WhenSupported,
 }
 
 /// Encryption at the store's side, on top of ours.

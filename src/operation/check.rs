@@ -148,7 +148,8 @@ fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMu
                 });
             }
         }
-        Err(error) if error.code() == Code::RepositoryNotFound => add(Finding {
+        // With a hint of its own it is no repository that the first backup would make.
+        Err(error) if error.code() == Code::RepositoryNotFound && error.hint() == error.code().hint() => add(Finding {
             code: "repository-absent".to_owned(),
             severity: Severity::Warning,
             text: format!("repository {name}: {}", error.message()),

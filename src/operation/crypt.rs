@@ -392,7 +392,7 @@ mod tests {
         let good = fs::read(place.path("out.enc")).expect("read");
         for length in [0, 7, 16, good.len() - 1] {
             fs::write(place.path("out.enc"), &good[..length]).expect("cut");
-            let error = place.decrypt().err().expect("it was cut");
+            let error = place.decrypt().expect_err("it was cut");
             assert_eq!(error.code(), Code::BackupCorrupted, "{length}");
             assert!(
                 error.hint().contains("another copy") && !error.hint().contains("neo4j-backupctl"),

@@ -1,7 +1,7 @@
 //! Layer 2: where backups are kept. [`store::Store`] is the seam; everything that knows what a backup is stands above it.
 //!
 //! - [`store`]: what a place that keeps objects must be able to do
-//! - [`local`]: a directory; [`memory`]: nothing but memory
+//! - [`local`]: a directory; [`s3`]: a bucket; [`memory`]: nothing but memory
 //! - [`retry`], [`dry_run`], [`record`]: stores around a store
 //! - [`conformance`]: one suite that every store passes
 //! - [`small_object`]: objects that fit into memory, in one call
@@ -24,6 +24,7 @@ mod ownership;
 pub mod record;
 pub mod recover_text;
 pub mod retry;
+pub mod s3;
 pub mod small_object;
 pub mod store;
 

@@ -3,7 +3,7 @@
 use super::journal::{JOURNAL_SOCKET, JournalRecords};
 use super::record::RECORD_TARGET;
 use std::path::Path;
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -19,7 +19,12 @@ pub fn start(identifier: &str, level: Level) {
             let lines = lines
                 .with_syslog_identifier(identifier.to_owned())
                 .with_filter(filter_fn(|metadata| metadata.target() != RECORD_TARGET));
-            let _ = tracing_subscriber::registry().with(level).with(records).with(lines).try_init();
+            let _ = tracing_subscriber::registry()
+                .with(level)
+                .with(filter_fn(is_ours_or_bad))
+                .with(records)
+                .with(lines)
+                .try_init();
             return;
         }
     }
@@ -35,7 +40,14 @@ pub fn start(identifier: &str, level: Level) {
         .with_target(false)
         .fmt_fields(fields)
         .compact();
-    let _ = tracing_subscriber::registry().with(level).with(plain).try_init();
+    let _ = tracing_subscriber::registry().with(level).with(filter_fn(is_ours_or_bad)).with(plain).try_init();
+}
+
+/// Libraries are heard when something is wrong. Below that they say what nobody asked for, whole requests included.
+fn is_ours_or_bad(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::WARN
+        || metadata.target() == RECORD_TARGET
+        || metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
 }
 
 /// Whether standard error is the journal's stream: `JOURNAL_STREAM` holds device and inode of the socket that systemd

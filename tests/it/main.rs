@@ -14,6 +14,7 @@ mod postgres;
 mod refusals;
 mod rotation;
 mod roundtrip;
+mod s3;
 mod servers;
 mod service;
 mod site;

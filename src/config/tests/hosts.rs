@@ -237,6 +237,7 @@ fn repositories_are_read_from_keys_and_urls() {
         allow_http: false,
         sse: ServerSideEncryption::None,
         kms_key_id: None,
+        checksums: RequestChecksums::WhenRequired,
     };
     assert_eq!(settings.repositories["c"], RepositorySettings::S3(c));
     let RepositorySettings::S3(d) = &settings.repositories["d"] else { panic!("d is a bucket") };

@@ -3,3 +3,4 @@
 pub(crate) mod bus;
 pub(crate) mod neo4j;
 pub(crate) mod postgres;
+pub(crate) mod s3;
