@@ -109,6 +109,12 @@ must_exit 3 on_host systemctl --quiet is-active neo4j-backupd.service
 must_exit 1 ctl status
 shell 'systemd-analyze verify --man=no /lib/systemd/system/neo4j-backup*.timer /lib/systemd/system/neo4j-backup*.service' || fail "a unit is wrong"
 
+# Systemd's patience must be longer than the agent's with its jobs, or it kills what still cleans up.
+patience=$(sed -n 's/.*STOP_PATIENCE: Duration = Duration::from_secs(\([0-9]*\)).*/\1/p' src/dbus/service.rs)
+allowed=$(on_host systemctl show -P TimeoutStopUSec neo4j-backupd.service)
+allowed=$(systemd-analyze timespan "$allowed" | sed -n 's/.*s: \([0-9]*\)$/\1/p')
+[ "$allowed" -gt $(((patience + 20) * 1000000)) ] || fail "TimeoutStopSec is not longer than $patience s and 20"
+
 say "3. Configured as README says"
 ctl key new --output /etc/neo4j-backup/keys/current >/dev/null
 cat >"$machine/etc/neo4j-backup/config.d/host.toml" <<'CONF'
@@ -151,6 +157,10 @@ say "5. A failure shows"
 must_exit 1 on_host systemctl start neo4j-backup-full@nothing.service
 has 'neo4j-backup-full@nothing.service' "$(on_host systemctl --failed --no-pager)"
 on_host systemctl reset-failed neo4j-backup-full@nothing.service
+# Incremental backups of PostgreSQL are refused, with the status of NOT_AVAILABLE.
+must_exit 1 on_host systemctl start neo4j-backup-incremental@metrics.service
+[ "$(on_host systemctl show -P ExecMainStatus neo4j-backup-incremental@metrics.service)" -eq 4 ] || fail "not refused with 4"
+on_host systemctl reset-failed neo4j-backup-incremental@metrics.service
 [ -z "$(on_host systemctl list-units --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "something of the agent failed"
 
 say "6. kill -9 in the middle of a backup; systemd starts the agent again, which says what it found"
@@ -163,6 +173,7 @@ ctl backup metrics --no-block
 wait "$halting" || fail "no pg_basebackup was seen"
 no_job() { [ "$(ctl jobs)" = 'no job runs' ]; }
 if no_job; then fail "the job is over already"; fi
+must_exit 11 ctl backup metrics
 on_host kill -9 "$before"
 restarted() { now=$(main_pid) && [ "$now" != 0 ] && [ "$now" != "$before" ] && on_host systemctl --quiet is-active neo4j-backupd.service; }
 wait_for "the agent's restart" restarted
