@@ -4,7 +4,8 @@
 #
 # The host is a Debian 12 in systemd-nspawn without network. It needs root, and scripts/install-prerequisites.sh host.
 # NEO4J_BACKUP_DEB names a package that was built elsewhere; otherwise scripts/deb.sh builds it. KEEP=1 keeps the host's
-# directory. The first step that fails ends it.
+# directory. The first step that fails ends it. Java and the jars of Neo4j are this host's, seen read-only from the booted one;
+# without Java (scripts/install-prerequisites.sh test) the part with Neo4j is left out, which the last line says.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -14,7 +15,7 @@ scripts/install-prerequisites.sh host
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/neo4j-backup-host.XXXXXX")
 machine=$work/machine
-nspawn_pid= leader=
+nspawn_pid= leader= binds=()
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 note() { printf '  %s\n' "$*"; }
@@ -48,7 +49,7 @@ find_leader() {
 booted() { case $(on_host systemctl is-system-running 2>/dev/null || true) in running | degraded) ;; *) return 1 ;; esac; }
 boot() {
     systemd-nspawn --quiet --directory="$machine" --boot --register=no --keep-unit --private-network \
-        --machine="backup-test-$$" --console=pipe >"$work/console" 2>&1 &
+        --machine="backup-test-$$" ${binds[@]+"${binds[@]}"} --console=pipe >"$work/console" 2>&1 &
     nspawn_pid=$!
     wait_for "the host's first process" find_leader
     wait_for "the boot" booted
@@ -85,6 +86,16 @@ fi
 image=$(testing/host/make-image.sh)
 # What is told at the end is the time of the host's story.
 SECONDS=0
+
+skipped=
+java=$(readlink -f "$(command -v java || true)")
+if [ -x "$java" ]; then
+    jars=$(testing/neo4j/fetch.sh "${NEO4J_VERSION:-5.26.0}")
+    for place in "${java%/bin/java}" /etc/java-*; do [ ! -d "$place" ] || binds+=("--bind-ro=$place"); done
+    binds+=("--bind-ro=$jars:/opt/jars")
+else
+    skipped="; without Neo4j, since there is no Java"
+fi
 
 say "1. A host boots"
 cp -a --reflink=auto "$image" "$machine"
@@ -216,7 +227,39 @@ on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metr
 on_host systemctl start neo4j-backup-full@metrics.service
 no_job || fail "a job is left: $(ctl jobs)"
 
-say "10. Upgraded: configuration kept, the agent restarted, timers still there"
+if [ -z "$skipped" ]; then
+    say "10. A Neo4j that runs as a unit: online base, incremental, official dump, and a restore in place"
+    testing/neo4j/make-home.sh "$jars" "$machine/opt/graph"
+    ln -sfn /opt/jars/lib "$machine/opt/graph/lib"
+    ln -sf "$java" "$machine/usr/bin/java"
+    echo 'dbms.security.auth_enabled=false' >>"$machine/opt/graph/conf/neo4j.conf"
+    cat >"$machine/etc/systemd/system/neo4j.service" <<'UNIT'
+[Service]
+User=neo4j
+ExecStart=/opt/graph/bin/neo4j console
+SuccessExitStatus=143
+UNIT
+    cat >"$machine/etc/neo4j-backup/config.d/graph.toml" <<'CONF'
+[target.graph]
+kind = "neo4j"
+home = "/opt/graph"
+CONF
+    shell 'useradd --system neo4j && chown -R neo4j: /opt/graph && systemctl daemon-reload && systemctl start neo4j'
+    graph_up() { grep -q 'Started\.' "$machine/opt/graph/logs/neo4j.log" 2>/dev/null; }
+    wait_for "Neo4j" graph_up
+    on_host systemctl restart neo4j-backupd.service
+    on_host systemctl enable --now neo4j-backup-full@graph.timer neo4j-backup-incremental@graph.timer 2>/dev/null
+    server=$(on_host systemctl show -P MainPID neo4j.service)
+    on_host systemctl start neo4j-backup-full@graph.service
+    on_host systemctl start neo4j-backup-incremental@graph.service
+    ctl backup graph --type dump
+    [ "$(on_host systemctl show -P MainPID neo4j.service)" = "$server" ] || fail "the graph server was stopped"
+    ctl --yes restore graph --in-place >"$work/restore" 2>&1 || fail "$(cat "$work/restore")"
+    on_host systemctl --quiet is-active neo4j.service
+    note "restored; the server runs as its unit"
+fi
+
+say "11. Upgraded: configuration kept, the agent restarted, timers still there"
 echo '# mine' >>"$machine/etc/neo4j-backup/config.toml"
 before=$(main_pid)
 shell 'DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /root/agent.deb' >"$work/upgrade" 2>&1 || fail "$(cat "$work/upgrade")"
@@ -225,7 +268,7 @@ shell 'DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /root/agent
 on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metrics.timer
 ctl backup metrics --note "after the upgrade"
 
-say "11. Removed, then purged; the backups stay"
+say "12. Removed, then purged; the backups stay"
 backups=$(find "$machine/backup" -type f | sort)
 [ -n "$backups" ] || fail "there are no backups in /backup"
 shell 'apt-get remove -y neo4j-backup-agent' >"$work/remove" 2>&1 || fail "$(cat "$work/remove")"
@@ -240,8 +283,8 @@ grep 'is left as it is' "$work/purge" | sed 's/^/  /'
 [ "$(find "$machine/backup" -type f | sort)" = "$backups" ] || fail "purge touched the backups"
 [ -s "$machine/etc/neo4j-backup/keys/current" ] && [ -s "$machine/var/lib/neo4j-backup/ledger.db" ] || fail "purge took key or ledger"
 
-say "12. Installed again: everything is known"
+say "13. Installed again: everything is known"
 shell 'apt-get install -y --no-install-recommends /root/agent.deb' >"$work/again" 2>&1 || fail "$(cat "$work/again")"
 on_host systemctl enable --now neo4j-backupd.service 2>/dev/null
 ctl verify --all
-printf '\nhost-test: %d s; everything was as it should be\n' "$SECONDS"
+printf '\nhost-test: %d s; everything was as it should be%s\n' "$SECONDS" "$skipped"
