@@ -39,6 +39,14 @@ fn the_tree_is_found() {
     assert!(written().iter().any(|(path, _)| path == ".ci/run"));
 }
 
+// req: K3
+#[test]
+fn the_top_level_is_what_was_asked_for() {
+    for name in ["Cargo.toml", "src", "packaging", "systemd", "tests", "docs", "README.md", "debian"] {
+        assert!(root().join(name).exists(), "{name}");
+    }
+}
+
 #[test]
 fn layers_import_downwards() {
     report(layers::imports_point_downwards(&tree()));

@@ -5,7 +5,7 @@
 
 use super::catalog::Repository;
 use super::fault::StoreError;
-use super::store::ObjectInfo;
+use super::store::{ObjectFacts, ObjectInfo};
 use crate::artifact::log_batch::{LogBatch, SignedLogBatch};
 use crate::artifact::object_key::{self, BatchPlace, MANIFEST_SUFFIX, ObjectKey};
 use crate::artifact::signing::DOCUMENT_MAX;
@@ -27,7 +27,7 @@ impl Repository {
             return Err(Error::from(conflict).context("another batch of the log is there"));
         }
         let bytes = batch.seal(&self.keyring().current())?;
-        self.commit_signed(&key, &bytes, |stored| LogBatch::open(stored, self.keyring(), &key))
+        self.commit_signed(&key, &bytes, &ObjectFacts::new(), |stored| LogBatch::open(stored, self.keyring(), &key))
     }
 
     /// Reads a batch's manifest and checks its signature.

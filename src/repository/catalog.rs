@@ -4,8 +4,8 @@
 //! rest (`RECOVER.txt`, `restore.sh`) only helps people and is rewritten when it differs.
 
 use super::fault::StoreError;
-use super::small_object::{put, read};
-use super::store::{Commit, ObjectInfo, Store};
+use super::small_object::{put, put_with, read};
+use super::store::{Commit, ObjectFacts, ObjectInfo, Store};
 use super::{escrow, ownership, recover_text};
 use crate::artifact::identity::{FORMAT, OwnerRecord, RepositoryDocument, RepositoryRecord};
 use crate::artifact::manifest::{Manifest, SignedManifest};
@@ -15,6 +15,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Largest `repository.json` that is read, in bytes.
@@ -134,10 +135,14 @@ impl Repository {
     /// Stores a document that never changes. Is it there already with the same bytes, nothing is sent; with others,
     /// it is refused with `OBJECT_CONFLICT` and left as it is.
     pub fn put_document(&self, key: &ObjectKey, bytes: &[u8]) -> Result<PutOutcome> {
+        self.put_described(key, bytes, &ObjectFacts::new())
+    }
+
+    fn put_described(&self, key: &ObjectKey, bytes: &[u8], facts: &ObjectFacts) -> Result<PutOutcome> {
         if self.store.stat(key)?.is_some() {
             return self.compare(key, bytes);
         }
-        match put(&*self.store, key, bytes, Commit::IfAbsent) {
+        match put_with(&*self.store, key, bytes, Commit::IfAbsent, facts) {
             Ok(_) => Ok(PutOutcome::Stored),
             // Another writer was faster; perhaps with the same.
             Err(error) if error.code() == Code::ObjectConflict => self.compare(key, bytes),
@@ -164,7 +169,9 @@ impl Repository {
     pub fn commit_manifest(&self, manifest: &Manifest) -> Result<SignedManifest> {
         let bytes = manifest.seal(&self.keyring.current())?;
         let key = manifest.key()?;
-        self.commit_signed(&key, &bytes, |stored| Manifest::open(stored, &self.keyring, &key))
+        self.commit_signed(&key, &bytes, &manifest_facts(manifest), |stored| {
+            Manifest::open(stored, &self.keyring, &key)
+        })
     }
 
     /// Stores a signed document, reads it back and opens it; a copy that cannot be opened is taken away again.
@@ -172,9 +179,10 @@ impl Repository {
         &self,
         key: &ObjectKey,
         bytes: &[u8],
+        facts: &ObjectFacts,
         open: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<T> {
-        let outcome = self.put_document(key, bytes)?;
+        let outcome = self.put_described(key, bytes, facts)?;
         let opened = self.read_small(key, DOCUMENT_MAX).and_then(|stored| {
             if stored == bytes {
                 return open(&stored);
@@ -271,6 +279,19 @@ impl Repository {
         }
         Ok((objects, bytes))
     }
+}
+
+/// What the metadata of a backup's manifest say: the most of it that fits.
+fn manifest_facts(manifest: &Manifest) -> ObjectFacts {
+    BTreeMap::from([
+        ("sha256", manifest.sha256.clone()),
+        ("db_name", manifest.db_name.clone()),
+        ("tool_version", manifest.tool_version.clone()),
+        ("rows_estimate", manifest.rows_estimate.to_string()),
+        ("hostname", manifest.hostname.clone()),
+        ("created_by", manifest.created_by.clone()),
+        ("created_at", manifest.created_at.to_string()),
+    ])
 }
 
 fn read_record(store: &dyn Store, keyring: &Keyring) -> Result<Option<RepositoryRecord>> {

@@ -1,7 +1,7 @@
 //! A store that writes down every call, for tests that state exactly what a piece of work reads and writes, and that
 //! can fail at the N-th call, so that a fault is walked through all of them: N = 1, 2, … until a run ends clean.
 
-use super::store::{Commit, ObjectInfo, ObjectWriter, Store};
+use super::store::{Commit, ObjectFacts, ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::space::Space;
 use crate::base::{Error, Result};
@@ -112,8 +112,12 @@ impl Store for RecordStore {
     }
 
     fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWriter>> {
+        self.create_with(key, &ObjectFacts::new())
+    }
+
+    fn create_with(&self, key: &ObjectKey, facts: &ObjectFacts) -> Result<Box<dyn ObjectWriter>> {
         self.called(format!("create {key}"))?;
-        let inner = Some(self.inner.create(key)?);
+        let inner = Some(self.inner.create_with(key, facts)?);
         Ok(Box::new(RecordWriter { inner, key: key.clone(), log: self.log.clone() }))
     }
 

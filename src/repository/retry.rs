@@ -4,7 +4,7 @@
 //! it may help. Nothing that makes an object is: a commit whose answer was lost must be looked into by its caller, and
 //! a failed flush must never be repeated.
 
-use super::store::{ObjectInfo, ObjectWriter, Store};
+use super::store::{ObjectFacts, ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::Result;
 use crate::base::retry::RetryPolicy;
@@ -35,6 +35,10 @@ impl Store for RetryStore {
 
     fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWriter>> {
         self.inner.create(key)
+    }
+
+    fn create_with(&self, key: &ObjectKey, facts: &ObjectFacts) -> Result<Box<dyn ObjectWriter>> {
+        self.inner.create_with(key, facts)
     }
 
     fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Box<dyn Read + Send>> {

@@ -1,7 +1,7 @@
 //! Objects that fit into memory, written and read in one call: manifests, owner records, instructions.
 
 use super::fault::StoreError;
-use super::store::{Commit, ObjectInfo, Store};
+use super::store::{Commit, ObjectFacts, ObjectInfo, Store};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::{Error, Result};
 use std::io::{Read, Write};
@@ -9,7 +9,18 @@ use std::path::Path;
 
 /// Writes `bytes` under `key`; durable when it returns.
 pub fn put(store: &dyn Store, key: &ObjectKey, bytes: &[u8], how: Commit) -> Result<ObjectInfo> {
-    let mut writer = store.create(key)?;
+    put_with(store, key, bytes, how, &ObjectFacts::new())
+}
+
+/// [`put`] with facts for the object's metadata.
+pub fn put_with(
+    store: &dyn Store,
+    key: &ObjectKey,
+    bytes: &[u8],
+    how: Commit,
+    facts: &ObjectFacts,
+) -> Result<ObjectInfo> {
+    let mut writer = store.create_with(key, facts)?;
     writer.write_all(bytes).map_err(|cause| from_io("writing", store, key, cause))?;
     writer.commit(how)
 }

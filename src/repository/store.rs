@@ -10,6 +10,7 @@ use crate::artifact::object_key::ObjectKey;
 use crate::base::Result;
 use crate::base::space::Space;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::ops::Range;
 
@@ -39,6 +40,10 @@ pub trait ObjectWriter: Write + Send {
     fn commit(self: Box<Self>, how: Commit) -> Result<ObjectInfo>;
 }
 
+/// What is said of an object beside its bytes, for people and programs that look at the store itself: `db_name`,
+/// `tool_version`. A store that has no room for such things leaves them out; nothing relies on them.
+pub type ObjectFacts = BTreeMap<&'static str, String>;
+
 /// A place that keeps objects.
 pub trait Store: Send + Sync {
     /// The place as a person names it: a path or a URL.
@@ -46,6 +51,11 @@ pub trait Store: Send + Sync {
 
     /// Begins to write an object.
     fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWriter>>;
+
+    /// [`Store::create`] with facts for the object's metadata, where the store has such.
+    fn create_with(&self, key: &ObjectKey, _facts: &ObjectFacts) -> Result<Box<dyn ObjectWriter>> {
+        self.create(key)
+    }
 
     /// Reads an object, or a range of its bytes. `OBJECT_NOT_FOUND` if it is not there.
     fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Box<dyn Read + Send>>;

@@ -73,7 +73,7 @@ pub(super) fn write_all(
     group: &mut Group,
     task: &Task,
 ) -> Result<()> {
-    let sealing = Sealing::of(target)?;
+    let sealing = Sealing::of(target, source)?;
     loop {
         task.check()?;
         task.phase("archiving the log", 0);

@@ -67,7 +67,7 @@ pub(crate) fn run_into(
 
     let Prepared { branches, left_out, id } =
         preparation::prepare(context, target, &source, kind, repositories, &lane, task)?;
-    let shape = Shape::of(target, &context.environment, &id)?;
+    let shape = Shape::of(target, &source, &context.environment, &id)?;
     let taken = match of_a_copy {
         true => take_of_copy(context, target, &shape, &branches, task),
         false => take(context, target, &shape, &branches, &source, task),

@@ -6,13 +6,13 @@ use crate::artifact::signing::Key;
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::driver::Volume;
+use crate::driver::{Source, Volume};
 use crate::operation::archive::BasePlace;
 use crate::operation::context::Target;
 use crate::pipeline::{self, Compression, Protection, SealSpec};
 use crate::repository::catalog::Repository;
-use crate::repository::store::{Commit, ObjectWriter};
-use std::collections::VecDeque;
+use crate::repository::store::{Commit, ObjectFacts, ObjectWriter};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::sync::Mutex;
 
@@ -69,17 +69,21 @@ pub(crate) struct Sealing {
     pub(crate) compression: Compression,
     /// Encryption.
     pub(crate) protection: Protection,
+    /// What is known of the objects before they are written.
+    pub(crate) facts: ObjectFacts,
 }
 
 impl Sealing {
     /// As the target's configuration asks for.
-    pub(crate) fn of(target: &Target) -> Result<Self> {
+    pub(crate) fn of(target: &Target, source: &Source) -> Result<Self> {
         let keyring = target.keyring.get()?;
         let protection = match target.iterations {
             Some(iterations) => Protection::Encrypted { key: Key::clone(&keyring.current()), iterations },
             None => Protection::Plain,
         };
-        Ok(Sealing { compression: target.compression, protection })
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let facts = BTreeMap::from([("db_name", source.database.clone()), ("tool_version", version)]);
+        Ok(Sealing { compression: target.compression, protection, facts })
     }
 }
 
@@ -95,10 +99,10 @@ pub(crate) struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     /// The shape of a backup of `target`.
-    pub(crate) fn of(target: &Target, environment: &str, id: &'a BackupId) -> Result<Self> {
+    pub(crate) fn of(target: &Target, source: &Source, environment: &str, id: &'a BackupId) -> Result<Self> {
         let manifest = object_key::backup_manifest(environment, id)?;
         let stem = manifest.as_str().trim_end_matches(object_key::MANIFEST_SUFFIX).to_owned();
-        Ok(Shape { id, stem, sealing: Sealing::of(target)? })
+        Ok(Shape { id, stem, sealing: Sealing::of(target, source)? })
     }
 }
 
@@ -170,7 +174,7 @@ pub(crate) fn write_object<R: Read + Send>(
 ) -> Result<ObjectRecord> {
     let (key, compression) = (outline.key(sealing, stem)?, outline.compression(sealing));
 
-    let mut tee = Tee::open(branches, &key)?;
+    let mut tee = Tee::open(branches, &key, &sealing.facts)?;
     let spec = SealSpec { compression, protection: sealing.protection.clone(), hash_plain: outline.hash_plain };
     let sealed = pipeline::seal(&mut source, &mut tee, &spec, task).map_err(|error| tee.explain(error))?;
     finished(source)?;
@@ -285,10 +289,10 @@ struct Tee<'a> {
 }
 
 impl<'a> Tee<'a> {
-    fn open(branches: &'a [Branch], key: &ObjectKey) -> Result<Self> {
+    fn open(branches: &'a [Branch], key: &ObjectKey, facts: &ObjectFacts) -> Result<Self> {
         let mut writers = Vec::new();
         for branch in branches.iter().filter(|branch| branch.is_alive()) {
-            match branch.repository.store().create(key) {
+            match branch.repository.store().create_with(key, facts) {
                 Ok(writer) => writers.push((branch, writer)),
                 Err(error) => branch.fail(error),
             }

@@ -22,7 +22,7 @@ mod sweep;
 mod upload;
 mod writer;
 
-use super::store::{ObjectInfo, ObjectWriter, Store};
+use super::store::{ObjectFacts, ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::Result;
 use crate::base::space::Space;
@@ -116,7 +116,11 @@ impl Store for S3Store {
     }
 
     fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWriter>> {
-        Ok(Box::new(writer::S3Writer::begin(self.bucket.clone(), self.journal.clone(), key.clone())?))
+        self.create_with(key, &ObjectFacts::new())
+    }
+
+    fn create_with(&self, key: &ObjectKey, facts: &ObjectFacts) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(writer::S3Writer::begin(self.bucket.clone(), self.journal.clone(), key.clone(), facts)?))
     }
 
     fn read(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Box<dyn Read + Send>> {

@@ -11,7 +11,7 @@ use crate::artifact::object_key::ObjectKey;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::{Code, Error, Result};
 use crate::repository::fault::StoreError;
-use crate::repository::store::{Commit, ObjectInfo, ObjectWriter};
+use crate::repository::store::{Commit, ObjectFacts, ObjectInfo, ObjectWriter};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -23,6 +23,9 @@ const CROSSINGS_MAX: u32 = 8;
 /// Random bytes of a writer's token.
 const TOKEN_BYTES: usize = 16;
 
+/// Longest text of a fact: all metadata of an object together have 2 KiB.
+const FACT_MAX: usize = 128;
+
 /// What is kept with an object as its metadata.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -31,19 +34,21 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn new(hostname: &str) -> Result<Self> {
+    fn new(hostname: &str, said: &ObjectFacts) -> Result<Self> {
         let mut chance = [0u8; TOKEN_BYTES];
         openssl::rand::rand_bytes(&mut chance)
             .map_err(|cause| Error::new(Code::Internal, format!("drawing a writer's token: {cause}")))?;
         let token = hex::encode(chance);
         // Metadata travels in headers, which carry no more than this.
         let hostname: String = hostname.chars().filter(|c| c.is_ascii_graphic()).collect();
-        let known = HashMap::from([
+        let mut known = HashMap::from([
             (TOKEN.to_owned(), token.clone()),
             ("created-by".to_owned(), concat!("neo4j-backup-agent ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("created-at".to_owned(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             ("hostname".to_owned(), hostname),
         ]);
+        let header = |text: &str| text.chars().filter(|&c| c == ' ' || c.is_ascii_graphic()).take(FACT_MAX).collect();
+        known.extend(said.iter().map(|(name, text)| (name.replace('_', "-"), header(text))));
         Ok(Facts { token, known })
     }
 
@@ -55,7 +60,7 @@ impl Facts {
     /// What is known of content that is at hand.
     fn of(&self, content: &[u8]) -> HashMap<String, String> {
         let mut facts = self.known.clone();
-        facts.insert("sha256".to_owned(), sha256_hex(content));
+        facts.entry("sha256".to_owned()).or_insert_with(|| sha256_hex(content));
         facts
     }
 }
@@ -82,8 +87,8 @@ pub(super) struct S3Writer {
 }
 
 impl S3Writer {
-    pub(super) fn begin(bucket: Arc<Bucket>, journal: Journal, key: ObjectKey) -> Result<Self> {
-        let facts = Facts::new(&bucket.settings.hostname)?;
+    pub(super) fn begin(bucket: Arc<Bucket>, journal: Journal, key: ObjectKey, facts: &ObjectFacts) -> Result<Self> {
+        let facts = Facts::new(&bucket.settings.hostname, facts)?;
         Ok(S3Writer { bucket, journal, key, facts, buffer: Vec::new(), size: 0, upload: None, failed: false })
     }
 

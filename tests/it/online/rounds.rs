@@ -57,8 +57,9 @@ fn restore(round: &Round, name: &str, until: Option<RecoveryTarget>) -> (Restore
 
 /// What a round has to show at its end.
 struct Round {
-    site: Site,
+    /// Before the site: it is dropped first, while its home is still there to tell its process.
     server: Arc<Neo4jServer>,
+    site: Site,
     /// Acknowledged before the last increment began.
     archived: Vec<Acknowledged>,
     /// The archive's last transaction.

@@ -12,8 +12,9 @@ use std::process::Command;
 
 /// An installation with one real cluster, target `metrics`.
 pub(super) struct Scene {
-    pub(super) site: Site,
+    // The server ends before its directory goes.
     pub(super) server: PostgresServer,
+    pub(super) site: Site,
 }
 
 impl Scene {

@@ -79,7 +79,7 @@ impl Reply {
 pub(crate) struct Held {
     pub(crate) content: Vec<u8>,
     etag: String,
-    metadata: Vec<(String, String)>,
+    pub(crate) metadata: Vec<(String, String)>,
 }
 
 /// An upload under way.

@@ -2,14 +2,20 @@
 
 use super::faulty::{Begun, Fault, Reply, Request};
 use super::{Bench, IMPATIENT, bench, first, key, keys, settings};
-use crate::artifact::digest::PART_SIZE;
+use crate::artifact::digest::{PART_SIZE, sha256_hex};
+use crate::artifact::manifest::{Content, Engine};
+use crate::artifact::object_key::ObjectKey;
 use crate::base::Code;
+use crate::base::clock::FixedClock;
+use crate::repository::catalog::Repository;
 use crate::repository::s3::S3Store;
 use crate::repository::s3::journal::Journal;
-use crate::repository::small_object::{put, read};
+use crate::repository::sample;
+use crate::repository::small_object::{put, put_with, read};
 use crate::repository::store::{Commit, ObjectInfo, Store};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
+use std::sync::Arc;
 
 const PART: usize = PART_SIZE as usize;
 
@@ -27,6 +33,48 @@ fn is_part(request: &Request) -> bool {
 
 fn is_last(request: &Request) -> bool {
     request.method == "POST" && request.query.contains("uploadId")
+}
+
+// req: A2
+#[test]
+fn the_metadata_of_backups_say_what_they_are() {
+    let bench = bench(|_| Fault::None);
+    let clock = FixedClock::new(sample::time());
+    let repository =
+        Repository::open_or_create("main", Arc::new(bench.store), sample::keyring(), &clock).expect("make");
+    let id = sample::id("graph-20261120T020000Z-dump");
+    let object = sample::object(&id, "dump", "neo4j", Content::Neo4jDump, &[], b"stored", b"stored");
+    let facts = BTreeMap::from([("db_name", "grüße\r\nx: y".to_owned()), ("tool_version", "0.1.0".to_owned())]);
+    put_with(&**repository.store(), &object.key, b"stored", Commit::IfAbsent, &facts).expect("put");
+    let manifest = sample::manifest(&id, Engine::Neo4j, vec![object.clone()]);
+    repository.commit_manifest(&manifest).expect("commit");
+    let contents = bench.server.contents();
+    let said = |key: &ObjectKey, name: &str| {
+        let held = contents.objects.get(key.as_str()).expect("an object");
+        let of = |(header, value): &(String, String)| (*header == format!("x-amz-meta-{name}")).then(|| value.clone());
+        held.metadata.iter().find_map(of).unwrap_or_else(|| panic!("{name} of {key}: {:?}", held.metadata))
+    };
+    let document = manifest.key().expect("key");
+    for (name, value) in [
+        ("sha256", manifest.sha256.clone()),
+        ("db-name", manifest.db_name.clone()),
+        ("tool-version", manifest.tool_version.clone()),
+        ("rows-estimate", manifest.rows_estimate.to_string()),
+        ("hostname", manifest.hostname.clone()),
+        ("created-by", manifest.created_by.clone()),
+        ("created-at", manifest.created_at.to_string()),
+    ] {
+        assert_eq!(said(&document, name), value, "{name}");
+    }
+    // What cannot stand in a header is left out, and never begins another one.
+    assert_eq!(
+        (said(&object.key, "db-name"), said(&object.key, "tool-version")),
+        ("grex: y".to_owned(), "0.1.0".to_owned())
+    );
+    assert_eq!(said(&object.key, "sha256"), sha256_hex(b"stored"));
+    for name in ["hostname", "created-by", "created-at"] {
+        assert!(!said(&object.key, name).is_empty(), "{name}");
+    }
 }
 
 #[test]
