@@ -33,7 +33,8 @@ put 0644 packaging/dbus/org.neo4jbackup.Agent1.conf /usr/share/dbus-1/system.d/o
 put 0644 packaging/dbus/org.neo4jbackup.Agent1.service /usr/share/dbus-1/system-services/org.neo4jbackup.Agent1.service
 for interface in packaging/dbus/*.xml; do put 0644 "$interface" "/usr/share/dbus-1/interfaces/${interface##*/}"; done
 
-put 0644 packaging/config.toml /etc/neo4j-backup/config.toml
+# Without a package manager between, what an administrator wrote must survive a second installation.
+[ -e "$root/etc/neo4j-backup/config.toml" ] || put 0644 packaging/config.toml /etc/neo4j-backup/config.toml
 install -d -m 0755 "$root/etc/neo4j-backup/config.d"
 
 made /usr/share/bash-completion/completions/neo4j-backupctl "$ctl" completions bash
@@ -43,7 +44,7 @@ made /usr/share/fish/vendor_completions.d/neo4j-backupctl.fish "$ctl" completion
 made /usr/share/man/man1/neo4j-backupctl.1 packaging/manual.sh "$ctl" 1
 made /usr/share/man/man8/neo4j-backupd.8 packaging/manual.sh "$bin/neo4j-backupd" 8
 made /usr/share/man/man5/neo4j-backup.toml.5 packaging/manual.sh "$ctl" 5
-find "$root/usr/share/man" -type f -exec gzip -9 -n {} +
+for page in man1/neo4j-backupctl.1 man8/neo4j-backupd.8 man5/neo4j-backup.toml.5; do gzip -9 -n -f "$root/usr/share/man/$page"; done
 
 doc=/usr/share/doc/neo4j-backup-agent
 made "$doc/examples/config.toml" "$ctl" config template
