@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees that the programs which building, testing or measuring needs are there, and installs what is missing.
 #
-#   install-prerequisites.sh [build] [test] [demo] [bench]        without arguments: build and test
+#   install-prerequisites.sh [build] [test] [demo] [bench] [deb] [rpm] [host]        without arguments: build and test
 #
 # Each prerequisite is looked for by what it gives, not by its package, so that other distributions work too; only the
 # installation knows Debian. As root the missing packages are installed; otherwise the command that does it is printed.
@@ -39,6 +39,14 @@ bench zstd zstd --version
 bench util-linux setpriv --version
 bench postgresql-15 test -x /usr/lib/postgresql/15/bin/pgbench
 bench pgbackrest pgbackrest version
+deb dpkg-dev dpkg-buildpackage --version
+deb debhelper command -v dh_installsysusers
+deb lintian lintian --version
+rpm rpm rpmbuild --version
+rpm rpm2cpio command -v rpm2cpio
+rpm cpio cpio --version
+host debootstrap debootstrap --version
+host systemd-container systemd-nspawn --version
 LIST
 }
 

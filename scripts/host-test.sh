@@ -1,0 +1,290 @@
+#!/usr/bin/env bash
+# Installs the Debian package on a host that really boots, with a real PostgreSQL, and goes through an administrator's
+# first day: configure, enable, back up over the system's bus, timers, `kill -9`, restore, upgrade, remove, purge.
+#
+# The host is a Debian 12 in systemd-nspawn without network. It needs root, and scripts/install-prerequisites.sh host.
+# NEO4J_BACKUP_DEB names a package that was built elsewhere; otherwise scripts/deb.sh builds it. KEEP=1 keeps the host's
+# directory. The first step that fails ends it. Java and the jars of Neo4j are this host's, seen read-only from the booted one;
+# without Java (scripts/install-prerequisites.sh test) the part with Neo4j is left out, which the last line says.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+[ "$(id -u)" -eq 0 ] || { echo "host-test: run it as root: it boots a container" >&2; exit 1; }
+scripts/install-prerequisites.sh host
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/neo4j-backup-host.XXXXXX")
+machine=$work/machine
+nspawn_pid= leader= binds=()
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+note() { printf '  %s\n' "$*"; }
+fail() { printf 'host-test: %s\n' "$*" >&2; exit 1; }
+# A command on the booted host.
+on_host() { nsenter --target "$leader" --mount --uts --ipc --net --pid --root --wd -- "$@"; }
+shell() { on_host sh -euc "$1"; }
+ctl() { on_host neo4j-backupctl "$@"; }
+wait_for() {
+    local what=$1 tries=600
+    shift
+    until "$@"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || fail "$what: still not so after two minutes"
+        sleep 0.2
+    done
+}
+# The command must fail with exactly this status.
+must_exit() {
+    local wanted=$1 status=0
+    shift
+    "$@" || status=$?
+    [ "$status" -eq "$wanted" ] || fail "exit $status instead of $wanted: $*"
+}
+has() { grep -q -- "$1" <<<"$2" || fail "no \"$1\" in: $2"; }
+
+find_leader() {
+    kill -0 "$nspawn_pid" 2>/dev/null || fail "nspawn ended: $(cat "$work/console")"
+    leader=$(pgrep -P "$nspawn_pid" | head -n 1) && [ -n "$leader" ]
+}
+booted() { case $(on_host systemctl is-system-running 2>/dev/null || true) in running | degraded) ;; *) return 1 ;; esac; }
+boot() {
+    systemd-nspawn --quiet --directory="$machine" --boot --register=no --keep-unit --private-network \
+        --machine="backup-test-$$" ${binds[@]+"${binds[@]}"} --console=pipe >"$work/console" 2>&1 &
+    nspawn_pid=$!
+    wait_for "the host's first process" find_leader
+    wait_for "the boot" booted
+}
+# SIGRTMIN+4 is "power off" to the host's systemd; what does not obey is ended.
+stop_host() {
+    [ -n "$nspawn_pid" ] && kill -0 "$nspawn_pid" 2>/dev/null || return 0
+    [ -z "$leader" ] || kill -s RTMIN+4 "$leader" 2>/dev/null || true
+    for _ in $(seq 1 300); do kill -0 "$nspawn_pid" 2>/dev/null || break; sleep 0.2; done
+    # shellcheck disable=SC2086  # there may be no leader
+    kill -9 $leader "$nspawn_pid" 2>/dev/null || true
+    wait "$nspawn_pid" 2>/dev/null || true
+    nspawn_pid= leader=
+}
+
+cleanup() {
+    status=$?
+    trap - EXIT INT TERM
+    if [ "$status" -ne 0 ] && [ -n "$leader" ]; then
+        echo "--- the agent's last words" >&2
+        on_host journalctl --no-pager -n 60 -u 'neo4j-backup*' >&2 || true
+    fi
+    stop_host
+    if [ -n "${KEEP:-}" ]; then echo "kept: $work"; else rm -rf "$work"; fi
+    exit "$status"
+}
+trap cleanup EXIT INT TERM
+
+package=${NEO4J_BACKUP_DEB:-}
+if [ -z "$package" ]; then
+    NEO4J_BACKUP_PACKAGES=$work/packages scripts/deb.sh
+    package=$(ls "$work"/packages/*.deb)
+fi
+image=$(testing/host/make-image.sh)
+# What is told at the end is the time of the host's story.
+SECONDS=0
+
+skipped=
+java=$(readlink -f "$(command -v java || true)")
+if [ -x "$java" ]; then
+    jars=$(testing/neo4j/fetch.sh "${NEO4J_VERSION:-5.26.0}")
+    for place in "${java%/bin/java}" /etc/java-*; do [ ! -d "$place" ] || binds+=("--bind-ro=$place"); done
+    binds+=("--bind-ro=$jars:/opt/jars")
+else
+    skipped="; without Neo4j, since there is no Java"
+fi
+
+say "1. A host boots"
+cp -a --reflink=auto "$image" "$machine"
+cp "$package" "$machine/root/agent.deb"
+mkdir "$machine/backup"
+boot
+note "$(on_host systemctl --version | head -n 1), $(on_host cat /etc/debian_version), $(shell 'systemctl is-system-running || true')"
+pg_up() { on_host runuser -u postgres -- psql -Atqc 'SELECT 1' >/dev/null 2>&1; }
+on_host systemctl start postgresql@15-main
+wait_for "PostgreSQL" pg_up
+on_host runuser -u postgres -- psql -Atqc 'CREATE DATABASE shop' -c '\c shop' -c 'CREATE TABLE sale (id int PRIMARY KEY, price int)' \
+    -c 'INSERT INTO sale SELECT i, i % 97 FROM generate_series(1, 10000) i' -c 'VACUUM (ANALYZE)' >/dev/null
+
+say "2. The package is installed, and nothing runs before it is told to"
+shell 'apt-get install -y --no-install-recommends /root/agent.deb' >"$work/install" 2>&1 || fail "$(cat "$work/install")"
+note "$(on_host dpkg-query -W neo4j-backup-agent)"
+on_host getent passwd neo4j-backup >/dev/null || fail "the account was not made"
+[ "$(on_host stat -c '%a %U' /etc/neo4j-backup/keys)" = "700 root" ] || fail "/etc/neo4j-backup/keys is open"
+[ "$(on_host stat -c %a /var/lib/neo4j-backup)" = 711 ] || fail "/var/lib/neo4j-backup has another mode"
+must_exit 1 on_host systemctl --quiet is-enabled neo4j-backupd.service
+must_exit 3 on_host systemctl --quiet is-active neo4j-backupd.service
+must_exit 1 ctl status
+shell 'systemd-analyze verify --man=no /lib/systemd/system/neo4j-backup*.timer /lib/systemd/system/neo4j-backup*.service' || fail "a unit is wrong"
+
+# Systemd's patience must be longer than the agent's with its jobs, or it kills what still cleans up.
+patience=$(sed -n 's/.*STOP_PATIENCE: Duration = Duration::from_secs(\([0-9]*\)).*/\1/p' src/dbus/service.rs)
+allowed=$(on_host systemctl show -P TimeoutStopUSec neo4j-backupd.service)
+allowed=$(systemd-analyze timespan "$allowed" | sed -n 's/.*s: \([0-9]*\)$/\1/p')
+[ "$allowed" -gt $(((patience + 20) * 1000000)) ] || fail "TimeoutStopSec is not longer than $patience s and 20"
+
+say "3. Configured as README says"
+ctl key new --output /etc/neo4j-backup/keys/current >/dev/null
+cat >"$machine/etc/neo4j-backup/config.d/host.toml" <<'CONF'
+[repository.main]
+path = "/backup"
+[target.metrics]
+kind = "postgresql"
+cluster = "15/main"
+[preflight]
+minimum_free_percent = 1
+CONF
+printf 'backup %s neo4j-backup\n' root postgres neo4j-backup >>"$machine/etc/postgresql/15/main/pg_ident.conf"
+sed -i '1i local all,replication neo4j-backup peer map=backup' "$machine/etc/postgresql/15/main/pg_hba.conf"
+on_host runuser -u postgres -- psql -Atq -c 'CREATE ROLE "neo4j-backup" LOGIN REPLICATION' \
+    -c 'GRANT pg_read_all_settings, pg_read_all_data TO "neo4j-backup"' -c 'SELECT pg_reload_conf()' >/dev/null
+ctl config check
+on_host systemctl enable --now neo4j-backupd.service neo4j-backup-full@metrics.timer neo4j-backup-cleanup.timer \
+    neo4j-backup-verify.timer 2>/dev/null
+on_host systemctl show -p ActiveState,StatusText,NotifyAccess neo4j-backupd.service | sed 's/^/  /'
+# Without a backup, that is the one thing wrong.
+must_exit 1 ctl check
+note "systemd-analyze security: $(on_host systemd-analyze security --no-pager neo4j-backupd.service | tail -n 1)"
+
+say "4. A backup over the system's bus, and the timers' services by hand"
+ctl backup metrics
+has 'metrics-' "$(ctl list)"
+ctl check || fail "check finds something wrong"
+# Looking is everybody's right, doing is not.
+on_host runuser -u postgres -- neo4j-backupctl status >/dev/null
+must_exit 77 on_host runuser -u postgres -- neo4j-backupctl backup metrics
+on_host systemctl start neo4j-backup-full@metrics.service
+on_host systemctl start neo4j-backup-verify.service
+on_host systemctl start neo4j-backup-cleanup.service
+[ "$(ctl --no-legend list | grep -c '^ *metrics-')" -eq 2 ] || fail "two backups were expected: $(ctl list)"
+timers=$(on_host systemctl list-timers --no-pager 'neo4j-backup*')
+for timer in neo4j-backup-full@metrics.timer neo4j-backup-cleanup.timer neo4j-backup-verify.timer; do has "$timer" "$timers"; done
+sed 's/^/  /' <<<"$timers"
+
+say "5. A failure shows"
+must_exit 1 on_host systemctl start neo4j-backup-full@nothing.service
+has 'neo4j-backup-full@nothing.service' "$(on_host systemctl --failed --no-pager)"
+on_host systemctl reset-failed neo4j-backup-full@nothing.service
+# Incremental backups of PostgreSQL are refused, with the status of NOT_AVAILABLE.
+must_exit 1 on_host systemctl start neo4j-backup-incremental@metrics.service
+[ "$(on_host systemctl show -P ExecMainStatus neo4j-backup-incremental@metrics.service)" -eq 4 ] || fail "not refused with 4"
+on_host systemctl reset-failed neo4j-backup-incremental@metrics.service
+[ -z "$(on_host systemctl list-units --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "something of the agent failed"
+
+say "6. kill -9 in the middle of a backup; systemd starts the agent again, which says what it found"
+main_pid() { on_host systemctl show -P MainPID neo4j-backupd.service; }
+before=$(main_pid)
+# Its tool is halted as soon as it is seen, so that the job cannot end before the agent does.
+shell 'for try in $(seq 1 6000); do if pkill -STOP -x pg_basebackup; then exit 0; fi; sleep 0.01; done; exit 1' &
+halting=$!
+ctl backup metrics --no-block
+wait "$halting" || fail "no pg_basebackup was seen"
+no_job() { [ "$(ctl jobs)" = 'no job runs' ]; }
+if no_job; then fail "the job is over already"; fi
+must_exit 11 ctl backup metrics
+on_host kill -9 "$before"
+restarted() { now=$(main_pid) && [ "$now" != 0 ] && [ "$now" != "$before" ] && on_host systemctl --quiet is-active neo4j-backupd.service; }
+wait_for "the agent's restart" restarted
+on_host journalctl --no-pager -o cat -u neo4j-backupd.service MESSAGE_ID=ad074280ca8a4be996ebe09a957d1588 + MESSAGE_ID=f200b9ee66b347c0b6d612922018988c \
+    | sort -u | sed 's/^/  /' >"$work/said"
+cat "$work/said"
+if on_host pgrep -x pg_basebackup; then fail "the killed agent's tool still runs"; fi
+[ -s "$work/said" ] || fail "the agent did not say that it was interrupted"
+on_host systemctl start neo4j-backup-full@metrics.service
+note "the next run succeeded"
+ctl verify --all >/dev/null
+
+say "7. Restored into a directory"
+ctl restore metrics --into /srv/metrics-restored
+[ -f "$machine/srv/metrics-restored/PG_VERSION" ] || fail "there is no cluster in /srv/metrics-restored"
+
+say "8. A mistake, and a restore in place: the agent stops the server's unit, exchanges the directories, starts it again"
+sql() { on_host runuser -u postgres -- psql -Atqd shop -c "$1"; }
+sold=$(sql 'SELECT count(*), sum(price) FROM sale')
+sql 'DELETE FROM sale'
+ctl --yes restore metrics --in-place >"$work/restore" 2>&1 || fail "$(cat "$work/restore")"
+wait_for "PostgreSQL" pg_up
+[ "$(sql 'SELECT count(*), sum(price) FROM sale')" = "$sold" ] || fail "the rows are not what they were"
+[ "$(on_host systemctl show -P ControlGroup postgresql@15-main.service)" = "/system.slice/system-postgresql.slice/postgresql@15-main.service" ] \
+    || fail "the server is not its own unit's"
+note "all rows are back, and the server runs as its unit"
+
+say "9. The agent is stopped in the middle of a backup, the host reboots, and everything comes up by itself"
+shell 'for try in $(seq 1 6000); do if pkill -STOP -x pg_basebackup; then exit 0; fi; sleep 0.01; done; exit 1' &
+halting=$!
+ctl backup metrics --no-block
+wait "$halting" || fail "no pg_basebackup was seen"
+on_host systemctl stop neo4j-backupd.service
+[ "$(on_host systemctl show -P Result neo4j-backupd.service)" = success ] || fail "the agent did not end in good order"
+if on_host pgrep -x pg_basebackup; then fail "a stopped agent's tool still runs"; fi
+stop_host
+boot
+wait_for "PostgreSQL" pg_up
+on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metrics.timer
+on_host systemctl start neo4j-backup-full@metrics.service
+no_job || fail "a job is left: $(ctl jobs)"
+
+if [ -z "$skipped" ]; then
+    say "10. A Neo4j that runs as a unit: online base, incremental, official dump, and a restore in place"
+    testing/neo4j/make-home.sh "$jars" "$machine/opt/graph"
+    ln -sfn /opt/jars/lib "$machine/opt/graph/lib"
+    ln -sf "$java" "$machine/usr/bin/java"
+    echo 'dbms.security.auth_enabled=false' >>"$machine/opt/graph/conf/neo4j.conf"
+    cat >"$machine/etc/systemd/system/neo4j.service" <<'UNIT'
+[Service]
+User=neo4j
+ExecStart=/opt/graph/bin/neo4j console
+SuccessExitStatus=143
+UNIT
+    cat >"$machine/etc/neo4j-backup/config.d/graph.toml" <<'CONF'
+[target.graph]
+kind = "neo4j"
+home = "/opt/graph"
+CONF
+    shell 'useradd --system neo4j && chown -R neo4j: /opt/graph && systemctl daemon-reload && systemctl start neo4j'
+    graph_up() { grep -q 'Started\.' "$machine/opt/graph/logs/neo4j.log" 2>/dev/null; }
+    wait_for "Neo4j" graph_up
+    on_host systemctl restart neo4j-backupd.service
+    on_host systemctl enable --now neo4j-backup-full@graph.timer neo4j-backup-incremental@graph.timer 2>/dev/null
+    server=$(on_host systemctl show -P MainPID neo4j.service)
+    on_host systemctl start neo4j-backup-full@graph.service
+    on_host systemctl start neo4j-backup-incremental@graph.service
+    ctl backup graph --type dump
+    [ "$(on_host systemctl show -P MainPID neo4j.service)" = "$server" ] || fail "the graph server was stopped"
+    ctl --yes restore graph --in-place >"$work/restore" 2>&1 || fail "$(cat "$work/restore")"
+    on_host systemctl --quiet is-active neo4j.service
+    note "restored; the server runs as its unit"
+fi
+
+say "11. Upgraded: configuration kept, the agent restarted, timers still there"
+echo '# mine' >>"$machine/etc/neo4j-backup/config.toml"
+before=$(main_pid)
+shell 'DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /root/agent.deb' >"$work/upgrade" 2>&1 || fail "$(cat "$work/upgrade")"
+[ "$(tail -n 1 "$machine/etc/neo4j-backup/config.toml")" = '# mine' ] || fail "the configuration was replaced"
+[ "$(main_pid)" != "$before" ] || fail "the agent was not restarted"
+on_host systemctl --quiet is-active neo4j-backupd.service neo4j-backup-full@metrics.timer
+ctl backup metrics --note "after the upgrade"
+
+say "12. Removed, then purged; the backups stay"
+backups=$(find "$machine/backup" -type f | sort)
+[ -n "$backups" ] || fail "there are no backups in /backup"
+shell 'apt-get remove -y neo4j-backup-agent' >"$work/remove" 2>&1 || fail "$(cat "$work/remove")"
+must_exit 3 on_host systemctl --quiet is-active neo4j-backupd.service
+[ -z "$(on_host systemctl list-timers --no-legend --no-pager 'neo4j-backup*')" ] || fail "a timer is left"
+[ -z "$(on_host systemctl list-units --failed --no-legend --no-pager 'neo4j-backup*')" ] || fail "removing left failed units"
+[ -f "$machine/etc/neo4j-backup/config.toml" ] || fail "remove took the configuration"
+shell 'apt-get purge -y neo4j-backup-agent' >"$work/purge" 2>&1 || fail "$(cat "$work/purge")"
+grep 'is left as it is' "$work/purge" | sed 's/^/  /'
+[ ! -e "$machine/etc/neo4j-backup/config.toml" ] || fail "purge left the configuration"
+[ -z "$(find "$machine/etc/systemd/system" -name 'neo4j-backup*' -o -name '*neo4jbackup*')" ] || fail "purge left links to units"
+[ "$(find "$machine/backup" -type f | sort)" = "$backups" ] || fail "purge touched the backups"
+[ -s "$machine/etc/neo4j-backup/keys/current" ] && [ -s "$machine/var/lib/neo4j-backup/ledger.db" ] || fail "purge took key or ledger"
+
+say "13. Installed again: everything is known"
+shell 'apt-get install -y --no-install-recommends /root/agent.deb' >"$work/again" 2>&1 || fail "$(cat "$work/again")"
+on_host systemctl enable --now neo4j-backupd.service 2>/dev/null
+ctl verify --all
+printf '\nhost-test: %d s; everything was as it should be%s\n' "$SECONDS" "$skipped"
