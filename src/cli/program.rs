@@ -49,6 +49,9 @@ pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<
         Ok(daemon) => daemon,
         Err(status) => return status,
     };
+    // What must be private is made so by its own mode; what a database's account must pass through is made passable, and
+    // would not be under a caller's stricter mask.
+    nix::sys::stat::umask(nix::sys::stat::Mode::S_IWGRP | nix::sys::stat::Mode::S_IWOTH);
     ExitCode::from(match role {
         Role::Serve { bus } => {
             subscriber::start("neo4j-backupd", Level::INFO);

@@ -37,9 +37,18 @@ impl DBusError for BusError {
     }
 }
 
+/// What activation over the bus says of a unit that is not enabled.
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
 /// The error that a failed call or connection means to the client. `doing` says what was tried.
 pub fn from_bus(doing: &str, cause: zbus::Error) -> Error {
     match cause {
+        zbus::Error::MethodError(name, text, _) if name.as_str() == NO_SUCH_UNIT => {
+            Error::new(Code::BusUnavailable, format!("{doing}: the agent does not run: {}", text.unwrap_or_default()))
+                .with_hint(
+                    "`systemctl enable --now neo4j-backupd` starts it; `neo4j-backupctl --direct` works without it",
+                )
+        }
         zbus::Error::MethodError(name, text, _) => registered(name.as_str(), text.as_deref().unwrap_or_default())
             .unwrap_or_else(|| unreadable(doing, &format!("{name}: {}", text.unwrap_or_default()))),
         zbus::Error::FDO(cause) => from_standard(doing, &cause),
