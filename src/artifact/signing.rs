@@ -13,8 +13,9 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use zeroize::Zeroizing;
 
 /// Salt of the signing key's derivation.
@@ -95,12 +96,14 @@ impl fmt::Debug for Key {
 #[derive(Debug)]
 pub struct Keyring {
     keys: RwLock<Vec<Arc<Key>>>,
+    seen: Mutex<BTreeSet<String>>,
 }
 
 impl Keyring {
     /// `current` is used for new backups, `older` only to read.
     pub fn new(current: Key, older: Vec<Key>) -> Self {
-        Keyring { keys: RwLock::new(std::iter::once(current).chain(older).map(Arc::new).collect()) }
+        let keys = std::iter::once(current).chain(older).map(Arc::new).collect();
+        Keyring { keys: RwLock::new(keys), seen: Mutex::default() }
     }
 
     /// The key for new backups.
@@ -131,6 +134,16 @@ impl Keyring {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|held| held.id != key.id);
         keys.insert(0, Arc::new(key));
+    }
+
+    /// Whether [`Keyring::see`] was told of this.
+    pub fn was_seen(&self, what: &str) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(what)
+    }
+
+    /// Remembers something about these keys that is slow to find out and need not be found out twice.
+    pub fn see(&self, what: String) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
     }
 
     /// The key with this id, or `WRONG_KEY`.

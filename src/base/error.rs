@@ -76,7 +76,7 @@ registry! {
     BackupIncomplete = 33, "BACKUP_INCOMPLETE", exit 13, Never, "it has no manifest, so it never counted as a backup; choose one that `neo4j-backupctl list` shows";
     BackupAmbiguous = 34, "BACKUP_AMBIGUOUS", exit 2, Never, "give more characters of the id";
     SignatureInvalid = 35, "SIGNATURE_INVALID", exit 13, Never, "the manifest was altered or signed with another key; do not use it, and look who may write to the repository";
-    WrongKey = 36, "WRONG_KEY", exit 12, Never, "the backup was made with another passphrase; `neo4j-backupctl key list` shows the key ids at hand";
+    WrongKey = 36, "WRONG_KEY", exit 12, Never, "it was made with another passphrase; `neo4j-backupctl key list` shows the key ids at hand. One that was rotated away lies beside its file as FILE.KEYID: name that in `older_passphrase_files`";
     Downgrade = 37, "DOWNGRADE_REFUSED", exit 13, Never, "the object is less protected than this configuration demands; if that is meant, say so in `[encryption]`";
 
     BackupPartial = 38, "BACKUP_PARTIAL", exit 3, Later, "the backup counts where it is complete; look at the repository that failed and run it again: `neo4j-backupctl backup TARGET`";

@@ -50,6 +50,8 @@ pub struct LogChunk {
     pub start: LogMark,
     /// Where it ends.
     pub end: LogMark,
+    /// Whether there was nothing more when it was read: whatever was committed before the call is in it, or was before.
+    pub complete: bool,
     /// The ranges it consists of, in order; at least one.
     pub segments: Vec<LogSegment>,
     /// The stream of all ranges, one after the other. Its `finish` fails if a range's bytes no longer have the digest

@@ -7,8 +7,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Result};
 use crate::operation::answer::{Problem, RescanReport};
 use crate::operation::context::{Context, Target};
-use crate::operation::log_records;
-use crate::operation::records;
+use crate::operation::{log_records, records, verify};
 use crate::repository::catalog::Repository;
 use std::collections::BTreeMap;
 
@@ -42,6 +41,11 @@ pub fn run(context: &Context, task: &Task) -> Result<RescanReport> {
                     continue;
                 }
             };
+            for stem in verify::stems_without_manifest(context, target, &repository)? {
+                task.warn(format!(
+                    "repository {name} holds objects of {stem} and no manifest of it: `verify --all` names them"
+                ));
+            }
             logs.push((target, read_log(context, target, &repository, &mut report.problems, task)?));
             for info in repository.manifest_keys(None)? {
                 task.check()?;

@@ -49,12 +49,33 @@ pub fn run(context: &Context, dry_run: bool, task: &Task) -> Result<RotateReport
     for (path, targets) in files {
         rotations.push(Rotation::prepare(context, path, targets)?);
     }
-    let mut keys = Vec::new();
-    for rotation in rotations {
-        task.check()?;
-        keys.push(if dry_run { rotation.outlook() } else { rotation.carry_out(task)? });
+    if dry_run {
+        return Ok(RotateReport { dry_run, keys: rotations.iter().map(|rotation| rotation.report(None)).collect() });
+    }
+    // Whatever can be wrong with any of the files is found before the first of them changes.
+    let next: Vec<Key> = rotations.iter().map(|rotation| rotation.next_key(task)).collect::<Result<_>>()?;
+    task.check()?;
+    let mut keys: Vec<RotatedKey> = Vec::new();
+    for (rotation, next) in rotations.iter().zip(&next) {
+        match rotation.carry_out(next, task) {
+            Ok(rotated) => keys.push(rotated),
+            Err(error) => return Err(told_with(&keys, error)),
+        }
     }
     Ok(RotateReport { dry_run, keys })
+}
+
+/// An error after some of the passphrases were rotated: nobody must take those for what they were.
+fn told_with(done: &[RotatedKey], error: Error) -> Error {
+    if done.is_empty() {
+        return error;
+    }
+    let of = |key: &RotatedKey| format!("{} (key {} gave way to a new one)", key.file.display(), key.from);
+    let done: Vec<_> = done.iter().map(of).collect();
+    error.context(format!(
+        "{} was rotated, and a copy of the new passphrase belongs where the old one is kept; another was not",
+        done.join(", ")
+    ))
 }
 
 fn provided_by_others(target: &Target, path: &Path) -> Error {
@@ -117,7 +138,37 @@ impl Rotation {
         }
         let targets = targets.into_iter().map(|target| target.name.clone()).collect();
         let environment = context.environment.clone();
-        Ok(Rotation { file: file.to_owned(), keyrings, repositories, targets, environment, current: Arc::new(key) })
+        let current = Arc::new(key);
+        let rotation = Rotation { file: file.to_owned(), keyrings, repositories, targets, environment, current };
+        rotation.check_beside()?;
+        Ok(rotation)
+    }
+
+    /// What lies where the new passphrase and the kept old one go must be just these.
+    fn check_beside(&self) -> Result<()> {
+        let (next, kept) = (self.next_file(), self.kept_file());
+        if next.symlink_metadata().is_ok() && self.read_next(&next)?.id() == self.current.id() {
+            let what = format!("{} holds the passphrase that is in use; nothing was changed", next.display());
+            return Err(Error::new(Code::ObjectConflict, what).with_hint("remove that file and rotate again"));
+        }
+        if kept.symlink_metadata().is_ok()
+            && Key::derive(read_passphrase(&kept)?, &kept.display().to_string())?.id() != self.current.id()
+        {
+            let what = format!("{} is there and holds another passphrase; nothing was changed", kept.display());
+            return Err(Error::new(Code::ObjectConflict, what)
+                .with_hint("move that file away and run `neo4j-backupctl key rotate` again"));
+        }
+        Ok(())
+    }
+
+    /// The passphrase that a rotation left beside the old one; whatever else that could be is refused.
+    fn read_next(&self, path: &Path) -> Result<Key> {
+        let read = read_passphrase(path).and_then(|secret| Key::derive(secret, &path.display().to_string()));
+        read.map_err(|error| {
+            let hint =
+                format!("remove {} unless you put it there; the passphrase in use is another file", path.display());
+            error.context("a rotation would go on with what was left there").with_hint(hint)
+        })
     }
 
     fn next_file(&self) -> PathBuf {
@@ -126,10 +177,6 @@ impl Rotation {
 
     fn kept_file(&self) -> PathBuf {
         with_suffix(&self.file, self.current.id().as_str())
-    }
-
-    fn outlook(&self) -> RotatedKey {
-        self.report(None)
     }
 
     fn report(&self, to: Option<&Key>) -> RotatedKey {
@@ -142,10 +189,9 @@ impl Rotation {
         }
     }
 
-    fn carry_out(&self, task: &Task) -> Result<RotatedKey> {
-        let next = self.next_key(task)?;
+    fn carry_out(&self, next: &Key, task: &Task) -> Result<RotatedKey> {
         for repository in &self.repositories {
-            repository.prepare_rotation(&next).map_err(|error| {
+            repository.prepare_rotation(next).map_err(|error| {
                 let what = format!("repository {}; the passphrase in use is still the old one", repository.name());
                 error.context(what)
             })?;
@@ -153,7 +199,7 @@ impl Rotation {
         // From here to the end it is carried through: half a rotation is whole again with the next backup only.
         self.exchange_files()?;
         for keyring in &self.keyrings {
-            keyring.renew(Key::clone(&next));
+            keyring.renew(next.clone());
         }
         for repository in &self.repositories {
             if let Err(error) = repository.finish_rotation(&self.environment, &self.targets) {
@@ -164,25 +210,22 @@ impl Rotation {
                 ));
             }
         }
-        Ok(self.report(Some(&next)))
+        Ok(self.report(Some(next)))
     }
 
     /// The new passphrase: that of a rotation that was cut short, or a fresh one.
     fn next_key(&self, task: &Task) -> Result<Key> {
         let path = self.next_file();
-        if path.exists() {
+        if path.symlink_metadata().is_ok() {
+            // Read first: what others could have written is not given to the database's account, it is refused.
+            self.read_next(&path)?;
             task.info(format!("{} was left by a rotation that did not end; it is taken up", path.display()));
         } else {
             let line = Zeroizing::new([new_passphrase()?.expose(), b"\n"].concat());
             atomic_file::write(&path, &line, 0o600)?;
         }
         copy_owner(&self.file, &path)?;
-        let key = Key::derive(read_passphrase(&path)?, &path.display().to_string())?;
-        if key.id() == self.current.id() {
-            let what = format!("{} holds the passphrase that is in use; nothing was changed", path.display());
-            return Err(Error::new(Code::ObjectConflict, what).with_hint("remove that file and rotate again"));
-        }
-        Ok(key)
+        self.read_next(&path)
     }
 
     /// Keeps the old file under its key id, and puts the new one in its place.

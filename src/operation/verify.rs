@@ -123,6 +123,20 @@ fn stored_keys(context: &Context, target: &Target, repository: &Repository) -> R
     Ok(stored)
 }
 
+/// `TARGET-STAMP` of what has objects and no manifest, in order.
+pub(crate) fn stems_without_manifest(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+) -> Result<BTreeSet<String>> {
+    let stored = stored_keys(context, target, repository)?;
+    let stem = |key: &ObjectKey| key.file_name().split('.').next().unwrap_or_default().to_owned();
+    let (manifests, objects): (Vec<_>, Vec<_>) =
+        stored.keys().partition(|key| key.as_str().ends_with(object_key::MANIFEST_SUFFIX));
+    let known: BTreeSet<String> = manifests.into_iter().map(stem).collect();
+    Ok(objects.into_iter().map(stem).filter(|stem| !known.contains(stem)).collect())
+}
+
 /// Objects whose backup has no manifest: unfinished, or the manifest was removed.
 fn orphans(
     repository: &Repository,

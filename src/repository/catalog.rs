@@ -69,12 +69,12 @@ impl Repository {
         keyring: Arc<Keyring>,
         clock: &dyn Clock,
     ) -> Result<Repository> {
-        let outdated = escrow::unlock(&*store, &keyring)?;
+        escrow::unlock(&*store, &keyring)?;
         let record = match read_record(&*store, &keyring)? {
             Some(record) => record,
             None => make_record(&*store, &keyring, clock)?,
         };
-        escrow::keep_older(&*store, &keyring, &outdated)?;
+        escrow::keep_older(&*store, &keyring)?;
         recover_text::refresh(&*store)?;
         Ok(Repository { name: name.to_owned(), store, keyring, record })
     }
@@ -88,8 +88,8 @@ impl Repository {
     /// Ends a rotation, after which the keyring's current key is the new one: keeps every older key under it, and signs
     /// with it what lasts as long as the repository.
     pub fn finish_rotation(&self, environment: &str, targets: &[TargetName]) -> Result<()> {
-        let outdated = escrow::kept(&*self.store)?;
-        escrow::keep_older(&*self.store, &self.keyring, &outdated)?;
+        // Each of these is worth doing, whatever becomes of the others.
+        let kept = escrow::keep_older(&*self.store, &self.keyring);
         let bytes = signing::seal(&self.record, &self.keyring.current())?;
         put(&*self.store, &object_key::repository(), &bytes, Commit::Replace)?;
         for target in targets {
@@ -97,7 +97,7 @@ impl Repository {
                 self.take_over(&record)?;
             }
         }
-        Ok(())
+        kept
     }
 
     /// The instructions that are missing, or are not what this release writes.

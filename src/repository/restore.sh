@@ -268,19 +268,40 @@ own_key_id() {
   printf key-id | hmac | cut -c 1-16
 }
 
+# Opens what is kept as key $2 with the passphrase in $1; what it opens to must be that key.
+open_kept() {
+  [ -f "$repository/keys/$2.enc" ] && [ ! -L "$repository/keys/$2.enc" ] && [ ! -e "$older/$2" ] || return 1
+  openssl enc -d -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -pass "file:$1" -in "$repository/keys/$2.enc" \
+    -out "$older/candidate" 2>/dev/null || return 1
+  passphrase_hex=$(head -n 1 "$older/candidate" | tr -d '\n' | od -An -v -tx1 | tr -d ' \n')
+  [ "${#passphrase_hex}" -ge 40 ] && [ "${#passphrase_hex}" -le 2046 ] || return 1
+  derive "$older/candidate"
+  [ "$(own_key_id)" = "$2" ] || return 1
+  mv "$older/candidate" "$older/$2"
+  passphrase_file=$older/$2
+}
+
+# After a rotation that was cut short one passphrase opens another, and only that one the wanted.
+find_older() {
+  ! open_kept "$1" "$claimed_id" || return 0
+  [ "$2" -lt 9 ] || return 1
+  for between in "$repository"/keys/*.enc; do
+    between=${between##*/}
+    between=${between%.enc}
+    case $between in *[!0-9a-f]*) continue ;; esac
+    if open_kept "$1" "$between" && find_older "$older/$between" $(($2 + 1)); then return 0; fi
+  done
+  return 1
+}
+
 # The repository keeps older passphrases, encrypted under the newest. $own_id is the key at hand, $claimed_id the wanted.
 use_older_key() {
   wrong="$id was made with key $claimed_id; this passphrase is that of key $own_id"
   case $claimed_id in '' | *[!0-9a-f]*) fail 13 "$manifest_path names no key" ;; esac
   kept=$repository/keys/$claimed_id.enc
-  [ -z "$older" ] && [ -f "$kept" ] && [ ! -L "$kept" ] || fail 12 "$wrong"
-  older=$(mktemp -d) || fail 1 'a private directory for an older passphrase cannot be made'
-  openssl enc -d -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -pass "file:$passphrase_file" -in "$kept" \
-    -out "$older/passphrase" 2>/dev/null || fail 12 "$wrong, which does not open $kept"
-  passphrase_file=$older/passphrase
-  read_passphrase
-  derive "$passphrase_file"
-  [ "$(own_key_id)" = "$claimed_id" ] || fail 12 "$wrong, and $kept does not hold that of key $claimed_id"
+  [ -z "$older" ] && [ -f "$kept" ] || fail 12 "$wrong"
+  older=$(mktemp -d) || fail 1 'a private directory for older passphrases cannot be made'
+  find_older "$passphrase_file" 0 || fail 12 "$wrong, and neither it nor what it opens leads to that of key $claimed_id"
   printf 'restore.sh: %s was made with an older passphrase, which the repository keeps\n' "$id" >&2
 }
 

@@ -13,6 +13,7 @@ use neo4j_backup_agent::operation::answer::{Answer, JobRecord, JobState, TargetS
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request};
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longer than any round takes, and short enough that nobody waits.
@@ -86,6 +87,17 @@ fn commit(site: &Site, count: u64) -> u64 {
     log::last_transaction(&database).expect("last")
 }
 
+fn archive() -> Request {
+    Request::Archive(ArchiveRequest { target: TargetName::new("sim").expect("name"), dry_run: false })
+}
+
+/// Returns once the writer is at work.
+fn commit_seen(site: &Site) {
+    let last = || log::last_transaction(&site.path("database")).expect("last");
+    let first = last();
+    becomes("the writer commits", || last() > first + 3);
+}
+
 fn becomes(what: &str, condition: impl Fn() -> bool) {
     assert!(wait_until(PATIENCE, INTERVAL * 20, condition), "it never came that {what}");
 }
@@ -108,8 +120,7 @@ fn what_is_committed_is_archived_within_seconds_and_leaves_no_job_behind() {
     // A job finds the log, however often it is being shipped.
     for _ in 0..5 {
         commit(&site, 1);
-        let target = TargetName::new("sim").expect("name");
-        agent.run(Request::Archive(ArchiveRequest { target, dry_run: false }));
+        agent.run(archive());
     }
     let last = commit(&site, 2);
     becomes("the newest transaction is archived", || agent.archived() >= last);
@@ -140,6 +151,29 @@ fn a_failure_goes_on_record_once_and_its_end_too() {
     assert_eq!(failed.len(), 1, "{failed:?}");
     let Answer::History { events, .. } = agent.ask(&Request::History { limit: 100 }) else { panic!() };
     assert!(events.iter().any(|event| event.actor == ACTOR), "{events:?}");
+}
+
+// req: D6
+#[test]
+fn archiving_ends_although_the_database_is_written_to_all_the_while() {
+    let site = site();
+    site.ask(&archive()).expect("a base");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut patience = 20_000;
+            while !stop.load(Ordering::SeqCst) && patience > 0 {
+                commit(&site, 1);
+                patience -= 1;
+            }
+            patience
+        });
+        commit_seen(&site);
+        let Answer::Archive(report) = site.ask(&archive()).expect("archived") else { panic!("an archive") };
+        stop.store(true, Ordering::SeqCst);
+        assert!(writer.join().expect("join") > 0, "it ended only when the writer did");
+        assert!(report.repositories[0].covered_until.is_some(), "{report:?}");
+    });
 }
 
 #[test]

@@ -206,3 +206,79 @@ fn what_systemd_provides_is_not_rotated_but_explained() {
     assert!(!output.status.success() && said.contains("systemd credential"), "{said}");
     assert!(said.contains("older_passphrase_files"), "{said}");
 }
+
+/// The repository as a kill in the last step of a rotation leaves it: the oldest passphrase still under the middle one.
+fn cut_short(site: &Site) -> (String, PathBuf) {
+    let backup = site.backup("sim").id.to_string();
+    let first = rotate(site).expect("rotate").keys.remove(0).from;
+    let kept = site.path(&format!("repository/keys/{first}.enc"));
+    let under_the_second = fs::read(&kept).expect("read");
+    rotate(site).expect("rotate");
+    fs::write(&kept, under_the_second).expect("write");
+    (backup, kept)
+}
+
+fn opens_with_the_newest(site: &Site, kept: &Path) -> bool {
+    let newest = format!("file:{}", site.path("passphrase").display());
+    let opened = std::process::Command::new("openssl")
+        .args(["enc", "-d", "-aes-256-cbc", "-pbkdf2", "-iter", "100000", "-md", "sha256", "-pass", &newest, "-in"])
+        .arg(kept)
+        .output()
+        .expect("openssl");
+    opened.stdout.starts_with(b"a passphrase that only tests know")
+}
+
+// req: D8
+#[test]
+fn what_a_rotation_did_not_reach_opens_in_two_steps_and_the_next_backup_makes_it_one() {
+    let site = Site::simulated();
+    let (backup, kept) = cut_short(&site);
+    assert!(!opens_with_the_newest(&site, &kept));
+    let restored = std::process::Command::new("sh")
+        .arg(site.path("repository/restore.sh"))
+        .args([&backup, &site.path("passphrase").display().to_string()])
+        .arg(site.path("by-hand"))
+        .output()
+        .expect("restore.sh");
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    // An agent that has looked into the repository before, as every command does.
+    let context = site.context();
+    ask(&context, &Request::KeyList).expect("list");
+    ask(&context, &Request::Backup(backup_request("sim"))).expect("backup");
+    assert!(opens_with_the_newest(&site, &kept), "mended");
+}
+
+// req: D8
+#[test]
+fn of_two_passphrases_none_changes_if_one_cannot() {
+    let site = Site::simulated();
+    let text = fs::read_to_string(site.config()).expect("read");
+    let root = site.root().display().to_string();
+    let other = format!(
+        "[repository.other]\npath = \"{root}/other\"\n[target.two]\nkind = \"sim\"\ndirectory = \"{root}/database\"\n\
+         repositories = [\"other\"]\n[target.two.encryption]\npassphrase_file = \"{root}/second\"\n"
+    );
+    let text = text.replace("\ndirectory =", "\nrepositories = [\"main\"]\ndirectory =");
+    fs::write(site.config(), text + &other).expect("write");
+    let secret = |name: &str, content: &str| {
+        fs::write(site.path(name), content).expect("write");
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).expect("chmod");
+    };
+    secret("second", "a second passphrase that only tests know\n");
+    site.backup("sim");
+    site.backup("two");
+    let before = key_of(&site.path("passphrase"));
+    for rubbish in ["bad\n", ""] {
+        secret("second.next", rubbish);
+        for dry_run in [true, false] {
+            site.ask(&Request::KeyRotate { dry_run }).expect_err("rubbish is no passphrase");
+        }
+        assert_eq!((key_of(&site.path("passphrase")), names(&site).len()), (before.clone(), 1), "nothing changed");
+    }
+    secret("second.next", "what everybody can read is no secret\n");
+    fs::set_permissions(site.path("second.next"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    assert_eq!(rotate(&site).map_err(|error| error.code()).err(), Some(Code::SecretUnsafe));
+    fs::remove_file(site.path("second.next")).expect("remove");
+    assert_eq!(rotate(&site).expect("rotate").keys.len(), 2);
+    site.verify().expect("all is sound");
+}

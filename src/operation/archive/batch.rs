@@ -65,7 +65,8 @@ impl Chained {
     }
 }
 
-/// Archives all there is. Failures of repositories are kept in their branches.
+/// Archives all there is by now; what is committed while that is done is for the next run, or a busy database would keep
+/// this one for ever. Failures of repositories are kept in their branches.
 pub(super) fn write_all(
     context: &Context,
     target: &Target,
@@ -87,7 +88,11 @@ pub(super) fn write_all(
             return Err(Error::new(Code::Internal, text));
         }
         group.mark = chunk.end.clone();
+        let complete = chunk.complete;
         write(context, target, source, &sealing, group, chunk, taken_at, task)?;
+        if complete {
+            return cover(context, target, source, group, taken_at);
+        }
     }
 }
 
@@ -116,7 +121,7 @@ fn write(
     taken_at: Timestamp,
     task: &Task,
 ) -> Result<()> {
-    let LogChunk { start, end, segments, reader } = chunk;
+    let LogChunk { start, end, segments, reader, .. } = chunk;
     let first = segments.first().ok_or_else(|| Error::new(Code::Internal, "the log's reader gave an empty chunk"))?;
     let (file, offset) = (first.file, first.offset);
     let first_transaction = start.transaction + 1;

@@ -22,7 +22,7 @@ use crate::driver::HealthCheck;
 use crate::operation::answer::{Reached, RestoreReport};
 use crate::operation::context::{Context, Lane, Target};
 use crate::operation::request::{Destination, RestoreRequest};
-use crate::operation::{records, request};
+use crate::operation::{records, request, verify};
 use choose::Chosen;
 use log_plan::LogPlan;
 
@@ -45,6 +45,9 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     let _lease = context.reading(&target.name, false)?;
     task.phase("choosing", 0);
     let chosen = choose::choose(context, target, request, task)?;
+    if request.backup.is_none() {
+        tell_of_newer_objects(context, target, &chosen, task)?;
+    }
     let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);
@@ -59,6 +62,22 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
         records::restored(context, target, &report)?;
     }
     Ok(report)
+}
+
+/// Objects of a newer backup without a manifest are those of one that is being taken, or all that is left of one: without
+/// the ledger nobody can tell.
+fn tell_of_newer_objects(context: &Context, target: &Target, chosen: &Chosen, task: &Task) -> Result<()> {
+    let own = format!("{}-{}", target.name, chosen.manifest.id.stamp);
+    for stem in verify::stems_without_manifest(context, target, &chosen.repository)? {
+        if stem > own {
+            task.warn(format!(
+                "repository {} holds objects of {stem} and no manifest of it: it is being taken now, was never finished, or has \
+                 lost its manifest, and then it is newer than what is restored",
+                chosen.repository.name()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// How long it will take, by what the last restore took.

@@ -74,6 +74,24 @@ fn who_writes_the_backups_and_how_to_recover_them_is_missed_when_it_is_gone() {
     site.verify().expect("the next backup puts it right");
 }
 
+#[test]
+fn a_newer_backup_that_lost_its_manifest_is_told_of_even_without_a_ledger() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let newest = site.backup("sim").id.to_string();
+    let stem = newest.rsplit_once('-').expect("a kind").0.to_owned();
+    let manifest = site.objects().into_iter().find(|path| path.ends_with(format!("{stem}.meta.json")));
+    fs::remove_file(manifest.expect("a manifest")).expect("remove");
+    fs::remove_dir_all(site.path("state")).expect("lose the state");
+    let warned = |output: std::process::Output| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&stem) && said.contains("no manifest"), "{said}");
+    };
+    warned(site.run(&["rescan"]));
+    let into = site.path("restored").display().to_string();
+    warned(site.run(&["restore", "sim", "--into", &into]));
+}
+
 // req: D8
 #[test]
 fn a_passphrase_that_is_in_use_for_long_is_a_finding() {

@@ -119,8 +119,9 @@ impl FilesReader {
         Ok(Next::File(next))
     }
 
-    /// Collects pieces until the limit or the end; what was collected is in `batch` even if an error ends it.
-    fn collect(&mut self, limit: u64, task: &Task, batch: &mut Batch) -> Result<()> {
+    /// Collects pieces until the limit or the end, and tells whether it was the end; what was collected is in `batch` even
+    /// if an error ends it.
+    fn collect(&mut self, limit: u64, task: &Task, batch: &mut Batch) -> Result<bool> {
         loop {
             let left = limit.saturating_sub(batch.bytes);
             let alone = batch.segments.is_empty();
@@ -135,15 +136,15 @@ impl FilesReader {
                 batch.push(segment, &self.file);
             }
             match piece.stop {
-                Stop::Limit => return Ok(()),
+                Stop::Limit => return Ok(false),
                 Stop::Tail => match self.next_file()? {
                     Next::File(file) => (self.file, self.offset) = (file, 0),
                     // A file is one segment of a batch at most; the rest of it begins the next batch.
                     Next::Again if batch.segments.last().is_some_and(|last| last.file == self.file.number) => {
-                        return Ok(());
+                        return Ok(false);
                     }
                     Next::Again => {}
-                    Next::None => return Ok(()),
+                    Next::None => return Ok(true),
                 },
             }
         }
@@ -168,10 +169,11 @@ impl LogReader for FilesReader {
         let mut batch = Batch::default();
         let outcome = self.collect(limit, task, &mut batch);
         if batch.segments.is_empty() || outcome.as_ref().is_err_and(|error| error.code() == Code::Cancelled) {
-            return outcome.map(|()| None);
+            return outcome.map(|_| None);
         }
         let reader = Box::new(RangesReader::new(batch.ranges));
-        Ok(Some(LogChunk { start, end: self.mark.clone(), segments: batch.segments, reader }))
+        let complete = outcome.unwrap_or(false);
+        Ok(Some(LogChunk { start, end: self.mark.clone(), complete, segments: batch.segments, reader }))
     }
 }
 

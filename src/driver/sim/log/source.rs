@@ -76,7 +76,7 @@ impl LogReader for Reader {
         task.check()?;
         self.keep(format::read(&self.data)?);
         let start = self.position.clone();
-        let (mut segments, mut bytes) = (Vec::new(), Vec::new());
+        let (mut segments, mut bytes, mut complete) = (Vec::new(), Vec::new(), true);
         for file in self.seen.values() {
             let from = if file.number == start.file { start.offset } else { 0 };
             let skipped = (from.max(HEADER_BYTES as u64) as usize - HEADER_BYTES) / RECORD_BYTES;
@@ -85,6 +85,7 @@ impl LogReader for Reader {
             let wanted = usize::try_from(room).unwrap_or(usize::MAX).max(least);
             let left = &file.records[skipped.min(file.records.len())..];
             let taken = &left[..left.len().min(wanted)];
+            complete &= taken.len() == left.len();
             if taken.is_empty() {
                 if left.is_empty() { continue } else { break }
             }
@@ -100,7 +101,7 @@ impl LogReader for Reader {
             return Ok(None);
         }
         let reader = SteeredReader::of_log(Cursor::new(bytes), &self.control, task)?;
-        Ok(Some(LogChunk { start, end: self.position.clone(), segments, reader: Box::new(reader) }))
+        Ok(Some(LogChunk { start, end: self.position.clone(), complete, segments, reader: Box::new(reader) }))
     }
 }
 

@@ -209,6 +209,20 @@ fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// The objects whose key begins with the prefix that is asked for, in one page.
+fn keys(contents: &Contents, request: &Request) -> Reply {
+    let prefix = parameter(request, "prefix").unwrap_or_default().replace("%2F", "/").replace("%3D", "=");
+    let of = |(key, held): (&String, &Held)| {
+        let size = held.content.len();
+        format!(
+            "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-20T02:00:00Z</LastModified></Contents>"
+        )
+    };
+    let found: String = contents.objects.iter().filter(|(key, _)| key.starts_with(&prefix)).map(of).collect();
+    let body = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>");
+    Reply::new(200, &[], body.as_bytes())
+}
+
 fn carry_out(contents: &mut Contents, request: &Request) -> Reply {
     let metadata = request.headers.iter().filter(|(name, _)| name.starts_with("x-amz-meta-"));
     let metadata: Vec<_> = metadata.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -218,6 +232,7 @@ fn carry_out(contents: &mut Contents, request: &Request) -> Reply {
         && !contents.unconditional;
     match (request.method.as_str(), upload) {
         ("HEAD" | "GET", None) if request.query.starts_with("uploads") => listing(contents),
+        ("GET", None) if request.query.contains("list-type=2") => keys(contents, request),
         ("HEAD" | "GET", _) => fetch(contents, request),
         ("PUT" | "POST", _) if taken => Reply::error(412, "PreconditionFailed"),
         ("PUT", None) => {

@@ -57,7 +57,7 @@ fn the_metadata_of_backups_say_what_they_are() {
     let document = manifest.key().expect("key");
     for (name, value) in [
         ("sha256", manifest.sha256.clone()),
-        ("db-name", manifest.db_name.clone()),
+        ("db-name", manifest.db_name.replace('\n', "")),
         ("tool-version", manifest.tool_version.clone()),
         ("rows-estimate", manifest.rows_estimate.to_string()),
         ("hostname", manifest.hostname.clone()),

@@ -86,7 +86,7 @@ impl Site {
 
     /// Reads a batch and lays its bytes into the archive, checking what it says of itself.
     fn archive(&mut self, chunk: LogChunk) -> LogMark {
-        let LogChunk { start, end, segments, mut reader } = chunk;
+        let LogChunk { start, end, segments, mut reader, .. } = chunk;
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).expect("read");
         reader.finish(&Task::unobserved()).expect("finish");
