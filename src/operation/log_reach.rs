@@ -87,11 +87,14 @@ pub(crate) fn current_end<'a>(known: Option<&LogEnd>, bases: impl Iterator<Item 
     }
 }
 
-/// Whether one end is of the history that came after the other's, or farther in the same one. Within a stream the lineages
-/// tell; the second in which a base was begun is not exact enough.
+/// Whether one end is of the history that came after the other's, or farther in the same one. Within a stream lineages and
+/// transactions tell; the second in which a base was begun is not exact enough, and may even lie ahead.
 pub(crate) fn is_later(end: &LogEnd, than: &LogEnd) -> bool {
     match end.chain.stream == than.chain.stream {
-        true => (end.chain.lineage, end.covered_until) > (than.chain.lineage, than.covered_until),
+        true => {
+            let place = |end: &LogEnd| (end.chain.lineage, end.transaction, end.covered_until);
+            place(end) > place(than)
+        }
         false => end.covered_until > than.covered_until,
     }
 }
