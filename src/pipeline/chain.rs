@@ -18,8 +18,9 @@ use std::thread;
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers that wait between two stages: enough that a stage does not wait for each hiccup of the next.
 pub(super) const QUEUE_BUFFERS: usize = 8;
-/// Most stages between source and sink when sealing: hash plain, compress, encrypt, digest stored.
-const SEAL_STAGES: usize = 4;
+/// Most stages between source and sink when sealing: hash plain, compress, encrypt, digest stored, write, and opening it
+/// again: decrypt, decompress, hash plain.
+const SEAL_STAGES: usize = 8;
 /// Most bytes in the buffers of one chain that seals: every queue full, and each stage with one buffer in and one out.
 const SEAL_BYTES_MAX: usize = BUFFER_BYTES * ((SEAL_STAGES + 1) * QUEUE_BUFFERS + (SEAL_STAGES + 2) * 2);
 const _: () = assert!(SEAL_BYTES_MAX <= 24 << 20);
@@ -151,8 +152,8 @@ impl Outlet for Feed<'_> {
     }
 }
 
-/// Something that only looks at the bytes that pass.
-pub(super) type Look<'env> = Box<dyn FnMut(&[u8]) + Send + 'env>;
+/// Something that only looks at the bytes that pass, or puts them somewhere.
+pub(super) type Look<'env> = Box<dyn FnMut(&[u8]) -> Result<()> + Send + 'env>;
 
 /// A stage between source and sink.
 pub(super) enum Stage<'env> {
@@ -167,7 +168,14 @@ impl<'env> Stage<'env> {
         Stage::Filter(Box::new(filter))
     }
 
-    pub(super) fn look(name: &'static str, look: impl FnMut(&[u8]) + Send + 'env) -> Self {
+    pub(super) fn look(name: &'static str, mut look: impl FnMut(&[u8]) + Send + 'env) -> Self {
+        Stage::try_look(name, move |bytes| {
+            look(bytes);
+            Ok(())
+        })
+    }
+
+    pub(super) fn try_look(name: &'static str, look: impl FnMut(&[u8]) -> Result<()> + Send + 'env) -> Self {
         Stage::Look(name, Box::new(look))
     }
 
@@ -186,7 +194,7 @@ impl<'env> Stage<'env> {
                 Ok(())
             }
             Stage::Look(_, look) => {
-                look(buffer.content());
+                look(buffer.content())?;
                 output.send(buffer)
             }
         }

@@ -1,14 +1,16 @@
-//! Plaintext to stored bytes.
+//! Plaintext to stored bytes, and the proof that they open.
 
 use super::chain::{self, Feed, QUEUE_BUFFERS, Stage};
 use super::compress::{GzipCompress, ZstdCompress};
+use super::decompress::{GzipDecompress, ZstdDecompress};
+use super::decrypt::Decrypt;
 use super::encrypt::Encrypt;
 use super::measure::PlainMeter;
-use super::{Compression, Protection, SealSpec, Sealed};
+use super::{Compression, Filter, Outlet, Protection, SealSpec, Sealed};
 use crate::artifact::digest::PartHasher;
 use crate::artifact::manifest::EncryptionRecord;
 use crate::base::task::Task;
-use crate::base::{Error, Result};
+use crate::base::{Code, Error, Result};
 use sha2::{Digest, Sha256};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -16,14 +18,16 @@ use std::path::Path;
 /// How an object's salt is chosen; the only policy there is.
 pub(super) const SALT_POLICY: &str = "random-per-object";
 
-/// Reads plaintext from `source` to its end and writes the stored bytes to `sink`, each stage on a thread of its own.
+/// Reads plaintext from `source` to its end and writes the stored bytes to `sink`, each stage on a thread of its own. What
+/// is written is opened again at once, and must be the plaintext: whoever finds later that the stored bytes have the
+/// digest that is returned here, knows that they open.
 ///
 /// At most 24 MiB are in flight besides what zstd itself needs. Counts plaintext as the task's progress. Nothing is
 /// made durable here: that is the sink's owner's business, once this has succeeded. A cancelled task ends it at the
 /// next buffer; a source that blocks in its own `read` is not interrupted.
 ///
 /// Errors: whatever `source` and `sink` report (also an [`Error`] that travels inside their `io::Error`),
-/// `CONFIG_INVALID` for a level that does not exist, `CANCELLED`.
+/// `CONFIG_INVALID` for a level that does not exist, `INTERNAL` if it does not open again, `CANCELLED`.
 pub fn seal(
     source: &mut (dyn Read + Send),
     sink: &mut (dyn Write + Send),
@@ -53,6 +57,13 @@ pub fn seal(
         }
     }
     stages.push(Stage::look("sha256 stored", |bytes| stored.update(bytes)));
+    stages.push(Stage::try_look("write", |bytes| write_all(sink, bytes, "the stored bytes")));
+    stages.extend(opening(spec)?);
+    let mut opened_sha256 = spec.hash_plain.then(Sha256::new);
+    if let Some(hasher) = opened_sha256.as_mut() {
+        stages.push(Stage::look("sha256 opened", |bytes| hasher.update(bytes)));
+    }
+    let mut opened = PlainMeter::default();
     let read = |feed: &mut Feed<'_>| {
         read_all(source, feed, "the plaintext", |bytes| {
             meter.update(bytes);
@@ -61,10 +72,62 @@ pub fn seal(
             Ok(())
         })
     };
-    let write = |bytes: &[u8]| write_all(sink, bytes, "the stored bytes");
-    chain::run(task, QUEUE_BUFFERS, read, stages, write)?;
+    let prove = |bytes: &[u8]| {
+        opened.update(bytes);
+        Ok(())
+    };
+    chain::run(task, QUEUE_BUFFERS, read, stages, prove)?;
     flush(sink, "the stored bytes")?;
-    Ok(Sealed { plain: meter.finish(plain_sha256), stored: stored.finish(), filters, encryption })
+    let plain = meter.finish(plain_sha256);
+    if opened.finish(opened_sha256) != plain {
+        return Err(unproven("something else comes out"));
+    }
+    Ok(Sealed { plain, stored: stored.finish(), filters, encryption })
+}
+
+/// The stages that open what was just sealed, while it is sealed: a fault of memory, of a library or of a processor shows
+/// before the source is gone. Reading back then needs to compare the stored bytes alone.
+fn opening<'env>(spec: &SealSpec) -> Result<Vec<Stage<'env>>> {
+    let mut stages = Vec::new();
+    if let Protection::Encrypted { key, iterations } = &spec.protection {
+        stages.push(Stage::filter(Proof(Decrypt::new(key.passphrase(), *iterations)?)));
+    }
+    match spec.compression {
+        Compression::None => {}
+        Compression::Gzip(_) => stages.push(Stage::filter(Proof(GzipDecompress::new()))),
+        Compression::Zstd { .. } => stages.push(Stage::filter(Proof(ZstdDecompress::new()?))),
+    }
+    Ok(stages)
+}
+
+fn unproven(why: impl std::fmt::Display) -> Error {
+    let text = format!("what was just sealed does not open again: {why}");
+    Error::new(Code::Internal, text)
+        .with_hint("memory or processor may be faulty: look into the kernel's log; nothing was counted")
+}
+
+/// A filter that opens again what was just sealed: that it fails is nobody's key's fault.
+struct Proof<F>(F);
+
+impl<F: Filter> Filter for Proof<F> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn push(&mut self, input: &[u8], output: &mut dyn Outlet) -> Result<()> {
+        self.0.push(input, output).map_err(told)
+    }
+
+    fn finish(&mut self, output: &mut dyn Outlet) -> Result<()> {
+        self.0.finish(output).map_err(told)
+    }
+}
+
+fn told(error: Error) -> Error {
+    match error.code() {
+        Code::WrongKey | Code::BackupCorrupted => unproven(error),
+        _ => error,
+    }
 }
 
 /// Reads `source` to its end, in full buffers; `seen` looks at each before it is handed on.

@@ -15,9 +15,9 @@ use crate::driver::Source;
 use crate::driver::log::{LogChunk, LogReader};
 use crate::ledger::log::ChainName;
 use crate::operation::answer::ArchivedIn;
-use crate::operation::backup::objects::{Branch, Outline, Sealing, require_survivor, write_object};
+use crate::operation::backup::objects::{Branch, Outline, Sealing, read_back, require_survivor, write_object};
 use crate::operation::context::{Context, Target};
-use crate::operation::{log_object, log_records};
+use crate::operation::log_records;
 use jiff::Timestamp;
 
 /// Most bytes of log in one batch. Each batch costs a manifest and 60 ms of key derivation; larger ones would make the
@@ -134,7 +134,7 @@ fn write(
     leftover::begin(context, target, &manifest, &object_key)?;
     let written = write_object(sealing, &stem, &outline, &group.branches, reader, |reader| reader.finish(task), task);
     let object = written.map_err(|error| error.context(format!("archiving the log of {}", target.name)))?;
-    read_back(target, &object, &segments, &group.branches, task)?;
+    read_back(std::slice::from_ref(&object), &group.branches, task)?;
     let batch = compose(context, target, source, group.lineage, (start, end), segments, object, taken_at)?;
     commit(context, group, &batch, task)?;
     require_survivor(&group.branches)?;
@@ -164,25 +164,6 @@ fn free_name(sealing: &Sealing, stem: &str, manifest: &ObjectKey, branches: &[Br
     }
     let text = format!("{NAMES_MAX} objects without a manifest are in the way of {manifest}");
     Err(Error::new(Code::ObjectConflict, text))
-}
-
-fn read_back(
-    target: &Target,
-    object: &ObjectRecord,
-    segments: &[LogSegment],
-    branches: &[Branch],
-    task: &Task,
-) -> Result<()> {
-    for branch in branches.iter().filter(|branch| branch.is_alive()) {
-        task.check()?;
-        let opened = log_object::open(&branch.repository, target, object, segments, &mut std::io::sink(), task);
-        if let Err(error) = opened {
-            task.check()?;
-            task.warn(format!("reading back {}: {error}", object.key));
-            branch.fail(error.context("reading back what was just written"));
-        }
-    }
-    require_survivor(branches)
 }
 
 #[allow(clippy::too_many_arguments)]
