@@ -94,6 +94,19 @@ pub struct LogBatchLink {
     pub manifest_sha256: String,
 }
 
+/// What a batch was merged of, which it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// How often its oldest parts were merged, from 1.
+    pub level: u32,
+    /// The number of the first batch; [`LogBatch::sequence`] is that of the last.
+    pub first_sequence: u64,
+    /// The last batch as its successor names it.
+    pub last: LogBatchLink,
+    /// When they were merged.
+    pub at: Timestamp,
+}
+
 /// A batch's record. Fields are only ever added; `docs/FORMAT.md` explains each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogBatch {
@@ -145,9 +158,31 @@ pub struct LogBatch {
     pub owner: Owner,
     /// The server's version.
     pub server_version: String,
+    /// What it was merged of; absent if it was read from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Merged>,
 }
 
 impl LogBatch {
+    /// How often its parts were merged; 0 = it was read from the source.
+    pub fn level(&self) -> u32 {
+        self.merged.as_ref().map_or(0, |merged| merged.level)
+    }
+
+    /// The number of its first part.
+    pub fn first_sequence(&self) -> u64 {
+        self.merged.as_ref().map_or(self.sequence, |merged| merged.first_sequence)
+    }
+
+    /// Whether `other` was merged into this one, so that nothing needs it any more.
+    pub fn stands_for(&self, other: &LogBatch) -> bool {
+        self.level() > other.level()
+            && (&self.stream, self.lineage) == (&other.stream, other.lineage)
+            && self.start.transaction <= other.start.transaction
+            && other.end.transaction <= self.end.transaction
+            && (self.first_sequence()..=self.sequence).contains(&other.first_sequence())
+    }
+
     /// The key this record is stored under: the object's, with the manifest's ending.
     pub fn key(&self) -> Result<ObjectKey> {
         let (file, offset) = self.segments.first().map_or((self.start.file, self.start.offset), |s| (s.file, s.offset));
@@ -158,6 +193,10 @@ impl LogBatch {
             self.lineage,
             (self.first_transaction, file, offset),
         );
+        let stem = match self.merged {
+            Some(_) => object_key::merged_batch_stem(&stem, self.last_transaction),
+            None => stem,
+        };
         ObjectKey::new(format!("{stem}{MANIFEST_SUFFIX}"))
     }
 
@@ -212,8 +251,27 @@ impl LogBatch {
         if transactions != self.transactions || self.end.transaction != self.last_transaction {
             return Err("its count of transactions");
         }
+        if let Some(merged) = &self.merged
+            && (merged.level == 0 || merged.first_sequence >= self.sequence)
+        {
+            return Err("what it was merged of");
+        }
         Ok(())
     }
+}
+
+/// The batches that count, and those that were merged into one of them, with when that was.
+pub fn part_merged(batches: &[SignedLogBatch]) -> (Vec<&SignedLogBatch>, Vec<(&SignedLogBatch, Timestamp)>) {
+    let wholes: Vec<(&LogBatch, &Merged)> =
+        batches.iter().filter_map(|signed| Some((&signed.batch, signed.batch.merged.as_ref()?))).collect();
+    let (mut count, mut parts) = (Vec::new(), Vec::new());
+    for signed in batches {
+        match wholes.iter().find(|(whole, _)| whole.stands_for(&signed.batch)) {
+            Some((_, merged)) => parts.push((signed, merged.at)),
+            None => count.push(signed),
+        }
+    }
+    (count, parts)
 }
 
 /// A batch's record whose signature was checked.
@@ -225,6 +283,16 @@ pub struct SignedLogBatch {
     pub signed_by: KeyId,
     /// SHA-256 of its exact bytes, by which its successor names it.
     pub bytes_sha256: String,
+}
+
+impl SignedLogBatch {
+    /// As whatever follows it names it: the last of its parts, if it was merged.
+    pub fn link(&self) -> Result<LogBatchLink> {
+        match &self.batch.merged {
+            Some(merged) => Ok(merged.last.clone()),
+            None => Ok(LogBatchLink { key: self.batch.key()?, manifest_sha256: self.bytes_sha256.clone() }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +372,7 @@ mod tests {
                 epoch: 1,
             },
             server_version: "5.26.0".to_owned(),
+            merged: None,
         }
     }
 

@@ -103,6 +103,11 @@ pub fn log_batch_stem(
     format!("{prefix}{transaction:020}-{file:010}-{offset:012}")
 }
 
+/// The key without endings of a batch that others were merged into: that of the first of them, and the last transaction.
+pub fn merged_batch_stem(stem_of_first: &str, last_transaction: u64) -> String {
+    format!("{stem_of_first}-{last_transaction:020}")
+}
+
 /// What the key of a batch says of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchPlace {
@@ -112,6 +117,8 @@ pub struct BatchPlace {
     pub lineage: u32,
     /// The batch's first transaction.
     pub first_transaction: u64,
+    /// Its last transaction, if others were merged into it.
+    pub merged_to: Option<u64>,
     /// The key's part before the first dot.
     pub stem: String,
 }
@@ -127,11 +134,14 @@ pub fn batch_place(environment: &str, target: &TargetName, key: &ObjectKey) -> O
         stream: stream.to_owned(),
         lineage: lineage.parse().ok()?,
         first_transaction: numbers.next()??,
+        merged_to: None,
         stem: String::new(),
     };
     let first = (place.first_transaction, numbers.next()??, numbers.next()??);
+    let merged_to = numbers.next().flatten();
     let stem = log_batch_stem(environment, target, stream, place.lineage, first);
-    key.as_str().strip_prefix(&stem)?.starts_with('.').then_some(BatchPlace { stem, ..place })
+    let stem = merged_to.map_or(stem.clone(), |last| merged_batch_stem(&stem, last));
+    key.as_str().strip_prefix(&stem)?.starts_with('.').then_some(BatchPlace { merged_to, stem, ..place })
 }
 
 /// Where it is recorded who writes a target's chain.
@@ -195,9 +205,18 @@ mod tests {
         let key = |text: &str| ObjectKey::new(text).expect("key");
         let place = batch_place("prod", &target, &key(&format!("{stem}.log.zst.enc"))).expect("place");
         assert_eq!((place.stream.as_str(), place.lineage, place.first_transaction), ("000001a1", 2, 4));
-        assert_eq!(place.stem, stem);
-        for other in [owner("prod", &target).expect("key"), key(&stem), key(&format!("{stem}0.meta.json")), key("x/y")]
-        {
+        assert_eq!((place.stem.as_str(), place.merged_to), (stem.as_str(), None));
+        let merged = merged_batch_stem(&stem, 90);
+        let place = batch_place("prod", &target, &key(&format!("{merged}.meta.json"))).expect("place");
+        assert_eq!((place.stem.as_str(), place.first_transaction, place.merged_to), (merged.as_str(), 4, Some(90)));
+        for other in [
+            owner("prod", &target).expect("key"),
+            key(&stem),
+            key(&format!("{stem}0.meta.json")),
+            key(&format!("{stem}-9.meta.json")),
+            key(&format!("{merged}-1.meta.json")),
+            key("x/y"),
+        ] {
             assert_eq!(batch_place("prod", &target, &other), None, "{other}");
         }
         let other = TargetName::new("metrics").expect("name");

@@ -1,11 +1,12 @@
-//! The log's archive: batches by repository, the [bases](bases) they go on from, and how far each repository is known to
-//! reach.
+//! The log's archive: batches by repository, the [bases](bases) they go on from, how far each repository is known to
+//! reach, and the [parts] that were merged.
 
 pub mod bases;
+pub mod parts;
 
 use super::backups::CopyState;
 use super::{Ledger, parsed, time};
-use crate::artifact::log_batch::{LogBatch, LogMark, SignedLogBatch};
+use crate::artifact::log_batch::{LogBatch, LogMark, SignedLogBatch, part_merged};
 use crate::base::Result;
 use crate::base::ids::TargetName;
 use jiff::Timestamp;
@@ -115,7 +116,13 @@ impl Ledger {
                 .query_map(params![target.as_str(), repository], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             let mut added = 0;
-            for signed in found {
+            let (found, merged) = part_merged(found);
+            for (part, since) in merged {
+                let key = part.batch.key().map(|key| key.to_string()).unwrap_or_default();
+                before.remove(&key);
+                parts::enter(transaction, repository, &part.batch, &key, since)?;
+            }
+            for signed in &found {
                 insert(transaction, signed, repository)?;
                 let key = signed.batch.key().map(|key| key.to_string()).unwrap_or_default();
                 match before.remove(&key).as_deref() {
@@ -127,7 +134,7 @@ impl Ledger {
             for key in before.keys() {
                 set_state(transaction, repository, key, CopyState::Missing)?;
             }
-            enter_holes(transaction, repository, found)?;
+            enter_holes(transaction, repository, &found)?;
             Ok((added, before.len() as u64))
         })
     }
@@ -326,6 +333,7 @@ impl Ledger {
     /// Takes a batch off the record.
     pub fn forget_batch(&self, repository: &str, key: &str) -> Result<()> {
         self.transact(|transaction| {
+            parts::remove(transaction, repository, key)?;
             transaction
                 .execute("DELETE FROM log_batches WHERE repository = ?1 AND key = ?2", params![repository, key])
                 .map(|_| ())
@@ -337,7 +345,8 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
     let batch = &signed.batch;
     let key = batch.key().map(|key| key.to_string()).unwrap_or_default();
     // A batch that names no predecessor and is not the first begins at a base, because the log before it was lost.
-    let anew = batch.predecessor.is_none() && batch.sequence > 1;
+    let anew = batch.predecessor.is_none() && batch.first_sequence() > 1;
+    parts::replace(connection, repository, batch, &key)?;
     // Another batch under the same key: the one before lost its manifest, and its range was archived again. Or it was only
     // known by its successor.
     connection.execute(
@@ -347,8 +356,8 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
     connection.execute(
         "INSERT INTO log_batches (repository, key, target, stream, lineage, sequence, first_transaction, last_transaction,
              transactions, first_committed_at, last_committed_at, start_mark, end_mark, anew, plain_bytes, stored_bytes,
-             manifest_sha256, state, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 'COMPLETE', ?18)
+             manifest_sha256, state, created_at, level)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 'COMPLETE', ?18, ?19)
          ON CONFLICT DO NOTHING",
         params![
             repository,
@@ -368,7 +377,8 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
             batch.object.plain.size as i64,
             batch.object.stored.size as i64,
             signed.bytes_sha256,
-            batch.created_at.as_microsecond()
+            batch.created_at.as_microsecond(),
+            i64::from(batch.level())
         ],
     )?;
     Ok(())
@@ -376,7 +386,7 @@ fn insert(connection: &Connection, signed: &SignedLogBatch, repository: &str) ->
 
 /// Between two batches there is one that the later one names, or the log begins anew: what is neither there nor on record
 /// is entered as missing.
-fn enter_holes(connection: &Connection, repository: &str, found: &[SignedLogBatch]) -> rusqlite::Result<()> {
+fn enter_holes(connection: &Connection, repository: &str, found: &[&SignedLogBatch]) -> rusqlite::Result<()> {
     let mut ordered: Vec<&LogBatch> = found.iter().map(|signed| &signed.batch).collect();
     ordered.sort_by_key(|batch| (&batch.stream, batch.lineage, batch.first_transaction));
     for pair in ordered.windows(2) {

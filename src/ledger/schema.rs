@@ -4,11 +4,11 @@ use rusqlite_migration::{M, Migrations};
 
 /// Migrations in order; the file's `user_version` counts those that were applied. Never edit one that was released.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(LOG)])
+    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED)])
 }
 
 /// How many there are: a file with a higher `user_version` was made by a newer release.
-pub(super) const CURRENT_VERSION: i64 = 2;
+pub(super) const CURRENT_VERSION: i64 = 3;
 
 /// Times are microseconds since 1970 in UTC; lists and maps are JSON.
 const FIRST: &str = r"
@@ -183,6 +183,19 @@ ALTER TABLE restores ADD COLUMN stream TEXT;
 ALTER TABLE restores ADD COLUMN lineage INTEGER;
 ALTER TABLE restores ADD COLUMN reached INTEGER;
 ALTER TABLE restores ADD COLUMN batches INTEGER NOT NULL DEFAULT 0;
+";
+
+const MERGED: &str = r"
+ALTER TABLE log_batches ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
+
+-- Batches that were merged into another one and wait to be deleted.
+CREATE TABLE log_parts (
+    repository TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    since      INTEGER NOT NULL,
+    PRIMARY KEY (repository, key)
+) STRICT, WITHOUT ROWID;
 ";
 
 #[cfg(test)]

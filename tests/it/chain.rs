@@ -1,12 +1,14 @@
 //! Bases and batches of the log, from the archive to every single state that can be restored; on a simulated database
 //! whose states are known exactly.
 //!
+//! - `merging`: small batches become larger ones
 //! - `restore`: to the end, to each transaction, to each time
 //! - `history`: pruned, forked, restored, adopted
 //! - `standing`: what is said of it when pieces are gone, and that nothing older passes for it
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 
 mod history;
+mod merging;
 mod restore;
 mod standing;
 mod trouble;

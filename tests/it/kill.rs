@@ -131,6 +131,71 @@ fn an_archive_killed_anywhere_leaves_a_whole_chain() {
     site.verify().expect("everything is sound in the end");
 }
 
+/// Batches that become one.
+const FAN_IN: u64 = 16;
+
+// req: A14 X2
+#[test]
+fn merging_killed_anywhere_loses_no_transaction() {
+    let site = Site::logged();
+    let database = site.path("database");
+    let commit = |count: u64| {
+        for _ in 0..count {
+            let number = log::last_transaction(&database).expect("last") + 1;
+            let at = jiff::Timestamp::from_second(1_790_000_000 + number as i64).expect("time");
+            log::commit(&database, (number % 5) as u8, &format!("value {number}"), at).expect("commit");
+        }
+    };
+    let archive = ["backup", "sim", "--type", "incremental"];
+    for _ in 0..=FAN_IN {
+        commit(1);
+        assert!(site.run(&archive).status.success());
+    }
+    let keep = site.path("kept");
+    let copy = |from: PathBuf, to: PathBuf| {
+        let _ = fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
+        assert!(copied.success());
+    };
+    fs::create_dir(&keep).expect("directory");
+    // First the run that merges, then one that deletes what was merged an hour ago.
+    for merged in [false, true] {
+        if merged {
+            commit(1);
+            assert!(site.run(&archive).status.success());
+            let ledger = rusqlite::Connection::open(site.path("state/ledger.db")).expect("open");
+            let waiting = ledger.execute("UPDATE log_parts SET since = 0", []).expect("update");
+            assert_eq!(waiting, FAN_IN as usize, "the run before merged");
+        }
+        commit(1);
+        for place in ["state", "repository"] {
+            copy(site.path(place), keep.join(place));
+        }
+        let prepare = || ["state", "repository"].iter().for_each(|place| copy(keep.join(place), site.path(place)));
+        let mut number = 0;
+        let kills = walk_after(&site, &archive, prepare, |when| {
+            let next = site.run(&archive);
+            assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+            assert_eq!(debris(&site), Vec::<PathBuf>::new(), "{when}");
+            let checked = site.verify();
+            assert!(checked.is_ok(), "{when}: {checked:?}");
+            number += 1;
+            if number % 4 == 0 {
+                let out = site.path("out");
+                let restored = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+                assert!(restored.status.success(), "{when}: {}", String::from_utf8_lossy(&restored.stderr));
+                let state = |data: PathBuf| log::state(&data).expect("state");
+                assert_eq!(state(out.join("data")), state(database.join("data")), "{when}");
+                fs::remove_dir_all(&out).expect("remove");
+            }
+        });
+        println!("figure: merging sim, parts deleted {merged}: {kills} kills");
+        assert!(kills >= 10, "{kills}");
+        prepare();
+        assert!(site.run(&archive).status.success());
+    }
+}
+
 #[test]
 fn a_restore_in_place_killed_anywhere_leaves_old_or_new_data() {
     let site = Site::simulated();

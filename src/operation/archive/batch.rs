@@ -205,6 +205,7 @@ fn compose(
         hostname: context.identity.name.clone(),
         owner: context.owner(&source.data_identity, 1),
         server_version: source.server.version.clone(),
+        merged: None,
     })
 }
 
@@ -221,8 +222,7 @@ fn commit(context: &Context, group: &mut Group, template: &LogBatch, task: &Task
             Ok(signed) => {
                 log_records::batch_taken(context, branch.repository.name(), &signed)?;
                 chained.sequence = signed.batch.sequence + 1;
-                chained.predecessor =
-                    Some(LogBatchLink { key: signed.batch.key()?, manifest_sha256: signed.bytes_sha256 });
+                chained.predecessor = Some(signed.link()?);
                 let done = &mut chained.done;
                 done.batches += 1;
                 done.transactions += batch.transactions;

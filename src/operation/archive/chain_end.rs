@@ -104,7 +104,7 @@ pub(crate) fn find(
 }
 
 fn last(signed: SignedLogBatch) -> Result<LastBatch> {
-    let link = LogBatchLink { key: signed.batch.key()?, manifest_sha256: signed.bytes_sha256 };
+    let link = signed.link()?;
     Ok(LastBatch { end: signed.batch.end, sequence: signed.batch.sequence, link })
 }
 

@@ -4,6 +4,7 @@
 //! - [`chain_end`]: where the archive ends in a repository
 //! - [`comparison`]: what the source holds there
 //! - [`batch`]: writes the batches
+//! - [`merge`]: small batches become larger ones
 //! - [`leftover`]: the batch that is being written, and what a kill leaves of it
 
 mod batch;
@@ -11,6 +12,7 @@ pub(crate) mod chain_end;
 mod comparison;
 pub(crate) mod leftover;
 pub(crate) mod lineage;
+pub(crate) mod merge;
 
 pub(crate) use comparison::{BasePlace, place_base};
 
@@ -33,6 +35,9 @@ use crate::telemetry::record::Occasion;
 use batch::{Chained, Group};
 use comparison::{Compared, Lost};
 use lineage::Chain;
+
+/// Groups of batches that one run merges at most: shipping goes before.
+const MERGES_AT_ONCE: usize = 4;
 
 /// What is collected along the way.
 struct Run<'a> {
@@ -166,6 +171,8 @@ impl Run<'_> {
         }
         for mut group in groups {
             let written = batch::write_all(self.context, self.target, &self.source, &mut group, task);
+            let alive = group.branches.iter().filter(|branch| branch.is_alive());
+            let alive: Vec<Repository> = alive.map(|branch| branch.repository.clone()).collect();
             self.failures.extend(group.branches.iter().filter_map(Branch::take_failure));
             self.report.repositories.extend(group.chains.into_iter().map(|chained| chained.done));
             if let Err(error) = written {
@@ -174,9 +181,29 @@ impl Run<'_> {
                 if !self.failures.iter().any(|known| known.message() == error.message()) {
                     self.failures.push(error);
                 }
+                continue;
+            }
+            for repository in alive {
+                self.tend(&repository, group.lineage, task)?;
             }
         }
         Ok(need_base)
+    }
+
+    /// Merges small batches. What was archived counts whether that works or not.
+    fn tend(&self, repository: &Repository, lineage: u32, task: &Task) -> Result<()> {
+        for _ in 0..MERGES_AT_ONCE {
+            match merge::tend(self.context, self.target, &self.source, repository, lineage, task) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    task.check()?;
+                    task.warn(format!("repository {}: merging small batches of the log: {error}", repository.name()));
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn open(&mut self, names: &[String]) -> Vec<Branch> {

@@ -286,7 +286,8 @@ fn check_links(chosen: &[usize], signed: &[SignedLogBatch]) -> Result<()> {
     for pair in chosen.windows(2) {
         let (before, after) = (&signed[pair[0]], &signed[pair[1]]);
         let Some(link) = &after.batch.predecessor else { continue };
-        if link.key == before.batch.key()? && link.manifest_sha256 != before.bytes_sha256 {
+        let known = before.link()?;
+        if link.key == known.key && link.manifest_sha256 != known.manifest_sha256 {
             let text = format!("manifest {} is signed, but it is not the one that its successor names", link.key);
             return Err(Error::new(Code::SignatureInvalid, text));
         }

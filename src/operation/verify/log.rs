@@ -9,6 +9,7 @@ use crate::operation::answer::{BackupState, Problem, VerifiedBackup};
 use crate::operation::context::{Context, Target};
 use crate::operation::{log_object, log_records};
 use crate::repository::catalog::Repository;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One history of a log: whose, and its number.
@@ -46,6 +47,8 @@ pub(super) fn verify(
             stored: &stored,
             quick,
             opened: Vec::new(),
+            wholes: Vec::new(),
+            named: BTreeSet::new(),
             unopened: BTreeSet::new(),
             found: VerifiedBackup {
                 backup: format!("log of {}, lineage {} of {}", target.name, history.1, history.0),
@@ -55,10 +58,18 @@ pub(super) fn verify(
                 problems: Vec::new(),
             },
         };
+        // Those that most was merged into first: what counts in them need not be looked at again.
+        let mut manifests: Vec<&(BatchPlace, ObjectKey)> = manifests.iter().collect();
+        let transactions =
+            |place: &BatchPlace| place.merged_to.map_or(0, |last| last - place.first_transaction.min(last));
+        manifests.sort_by_key(|(place, _)| Reverse(transactions(place)));
         for (place, key) in manifests {
             task.check()?;
-            pass.batch(place, key, task)?;
+            if !pass.is_part(place) {
+                pass.batch(place, key, task)?;
+            }
         }
+        pass.opened.sort_by_key(|(_, signed)| signed.batch.first_transaction);
         pass.sequence(history)?;
         pass.strays(others.get(history));
         verified.push(pass.found);
@@ -75,12 +86,23 @@ struct Pass<'a> {
     quick: bool,
     /// Batches whose manifests are sound, in the order of the log.
     opened: Vec<(ObjectKey, SignedLogBatch)>,
+    /// First and last transactions of sound batches that others were merged into.
+    wholes: Vec<(u64, u64)>,
+    /// Objects of batches whose manifests are sound.
+    named: BTreeSet<ObjectKey>,
     /// Stems of manifests that are there and cannot be opened.
     unopened: BTreeSet<String>,
     found: VerifiedBackup,
 }
 
 impl Pass<'_> {
+    /// Whether a sound batch holds what this one was: then nothing needs it, and it waits to be deleted.
+    fn is_part(&self, place: &BatchPlace) -> bool {
+        let (first, last) = (place.first_transaction, place.merged_to.unwrap_or(place.first_transaction));
+        let itself = (first, place.merged_to.unwrap_or(0));
+        self.wholes.iter().any(|whole| whole.0 <= first && last <= whole.1 && *whole != itself)
+    }
+
     fn wrong(&mut self, key: &ObjectKey, code: Code, text: String) {
         self.found.problems.push(Problem { object: key.to_string(), code: code.name().to_owned(), text });
     }
@@ -116,6 +138,13 @@ impl Pass<'_> {
         if !sound || !self.quick {
             let state = if sound { BackupState::Validated } else { BackupState::Corrupted };
             log_records::mark(self.context, self.repository.name(), key.as_str(), state)?;
+        }
+        self.named.insert(signed.batch.object.key.clone());
+        match place.merged_to {
+            Some(last) if sound => self.wholes.push((place.first_transaction, last)),
+            // Its parts may be there still, and whole.
+            Some(_) => return Ok(()),
+            None => {}
         }
         self.opened.push((key.clone(), signed));
         Ok(())
@@ -160,11 +189,12 @@ impl Pass<'_> {
         for current in &self.opened {
             let (key, batch) = (&current.0, &current.1.batch);
             match (&batch.predecessor, before) {
-                (Some(link), Some((key_before, signed))) if &link.key == key_before => {
-                    if link.manifest_sha256 != signed.bytes_sha256 {
+                (Some(link), Some((key_before, signed))) if link.key == signed.link()?.key => {
+                    if link.manifest_sha256 != signed.link()?.manifest_sha256 {
                         let text = format!("it is not the manifest that its successor {key} names");
                         wrong.push((key_before.clone(), Code::SignatureInvalid, text));
-                    } else if !batch.start.same_point(&signed.batch.end) || batch.sequence != signed.batch.sequence + 1
+                    } else if !batch.start.same_point(&signed.batch.end)
+                        || batch.first_sequence() != signed.batch.sequence + 1
                     {
                         let text = "it does not begin where the batch before it ends".to_owned();
                         wrong.push((key.clone(), Code::LogGap, text));
@@ -211,10 +241,8 @@ impl Pass<'_> {
 
     /// Objects that no manifest names: left by something that went wrong, or all that is left of a batch.
     fn strays(&mut self, others: Option<&BTreeSet<(BatchPlace, ObjectKey)>>) {
-        let named: BTreeSet<ObjectKey> =
-            self.opened.iter().map(|(_, signed)| signed.batch.object.key.clone()).collect();
         for (place, key) in others.into_iter().flatten() {
-            if named.contains(key) || self.unopened.contains(&place.stem) {
+            if self.named.contains(key) || self.unopened.contains(&place.stem) || self.is_part(place) {
                 continue;
             }
             self.found.objects += 1;
