@@ -28,6 +28,7 @@ test dbus-daemon dbus-daemon --version
 test util-linux setpriv --version
 test procps ps --version
 test strace strace --version
+test xfsprogs mkfs.xfs -V
 test postgresql-15 test -x /usr/lib/postgresql/15/bin/initdb
 test postgresql-client-15 test -x /usr/lib/postgresql/15/bin/pg_basebackup
 test openjdk-17-jre-headless java -version

@@ -347,11 +347,11 @@ impl Driver for Neo4jDriver {
         }
     }
 
-    fn begin_full(&self, kind: BackupKind, _workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
+    fn begin_full(&self, kind: BackupKind, workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
         match kind {
             BackupKind::Base => {
                 let layout = self.layout()?;
-                Ok(Box::new(OnlineBackup::begin(&layout, &self.databases(), task)?))
+                Ok(Box::new(OnlineBackup::begin(&layout, &self.databases(), workspace, task)?))
             }
             BackupKind::Dump => self.begin_dump(task),
             other => Err(Error::new(

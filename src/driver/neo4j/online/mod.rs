@@ -4,7 +4,8 @@
 //! What must hold for each kind of file decides the order ([`survey`] tells the kinds apart):
 //! 1. the checkpoint log first: it says where recovery starts. The transaction logs from there on are opened at once, so
 //!    that pruning cannot take them ([`logs`]);
-//! 2. trees, each validated by its state pages and copied again if a checkpoint fell into the copy ([`tree_file`]);
+//! 2. trees, each validated by its state pages and copied again if a checkpoint fell into the copy ([`tree_file`]), cloned
+//!    first where the filesystem can ([`mod@reflink`]);
 //! 3. Lucene indexes, each as one commit ([`lucene`]);
 //! 4. record stores, pages of any age: recovery rewrites every record that was touched since the checkpoint;
 //! 5. the transaction logs last, up to the end of the last whole transaction.
@@ -16,12 +17,14 @@
 pub(super) mod archive;
 mod logs;
 mod lucene;
+mod reflink;
 mod stream;
 mod survey;
 mod tree_file;
 
 use self::archive::Archive;
 use self::logs::PinnedLogs;
+use self::reflink::Cloner;
 use self::stream::{Producer, Stream};
 use self::survey::Survey;
 use self::tree_file::Outcome;
@@ -48,6 +51,7 @@ struct Part {
     store: PathBuf,
     survey: Survey,
     logs: PinnedLogs,
+    cloner: Arc<Cloner>,
 }
 
 /// A base in progress.
@@ -130,14 +134,15 @@ impl Drop for LaneEnd {
 
 impl OnlineBackup {
     /// Reads the checkpoint logs and pins the transaction logs of `databases`; the first one is the one that counts.
-    pub(super) fn begin(layout: &Layout, databases: &[&str], task: &Task) -> Result<Self> {
-        let mut parts = Vec::new();
+    /// Clones of trees go to `workspace`, where that is on the store's filesystem.
+    pub(super) fn begin(layout: &Layout, databases: &[&str], workspace: &Path, task: &Task) -> Result<Self> {
+        let (mut parts, cloner) = (Vec::new(), Arc::new(Cloner::new(workspace)));
         for name in databases {
             task.check()?;
             let logs = PinnedLogs::pin(&layout.logs(name))?;
             let store = layout.store(name);
             let survey = Survey::of(&store)?;
-            parts.push(Part { name: (*name).to_owned(), store, survey, logs });
+            parts.push(Part { name: (*name).to_owned(), store, survey, logs, cloner: cloner.clone() });
         }
         let start = parts.first().map_or(0, |part| part.logs.checkpoint().transaction);
         let estimated_bytes = parts.iter().map(|part| part.survey.bytes() + part.logs.bytes()).sum();
@@ -278,7 +283,8 @@ fn copy_derived(archive: &mut Archive<Producer>, part: &Part, shared: &Shared, t
         shared.warn(text, task);
     };
     for (path, _) in &part.survey.trees {
-        let outcome = tree_file::copy(archive, &part.store.join(path), &in_databases(&part.name, path), task)?;
+        let (source, name) = (part.store.join(path), in_databases(&part.name, path));
+        let outcome = tree_file::copy(archive, &source, &name, &part.cloner, task)?;
         if outcome == Outcome::Restless {
             restless(path);
         }

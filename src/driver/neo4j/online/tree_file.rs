@@ -2,9 +2,11 @@
 //!
 //! A tree's pages of the last checkpoint are never overwritten before the next one, so that a copy is sound as long as
 //! no checkpoint of the tree falls into it. Each checkpoint rewrites one of the two state pages, the second and third of
-//! the file: they are read before and after. Source: Neo4j's `GBPTree` and `TreeState`, 5.26 and 2026.08.
+//! the file: they are read before and after. Source: Neo4j's `GBPTree` and `TreeState`, 5.26 and 2026.08. Where the
+//! filesystem can clone a file, it is the clone that must fall between two checkpoints, not the reading.
 
 use super::archive::Archive;
+use super::reflink::Cloner;
 use crate::base::task::Task;
 use crate::base::{Error, Result};
 use std::fs::File;
@@ -32,7 +34,13 @@ pub(super) enum Outcome {
 }
 
 /// Copies the tree at `source` into the archive as `name`.
-pub(super) fn copy<W: Write>(archive: &mut Archive<W>, source: &Path, name: &Path, task: &Task) -> Result<Outcome> {
+pub(super) fn copy<W: Write>(
+    archive: &mut Archive<W>,
+    source: &Path,
+    name: &Path,
+    cloner: &Cloner,
+    task: &Task,
+) -> Result<Outcome> {
     for _ in 0..ATTEMPTS {
         task.check()?;
         let file = match File::open(source) {
@@ -47,6 +55,13 @@ pub(super) fn copy<W: Write>(archive: &mut Archive<W>, source: &Path, name: &Pat
             let content = whole(&file, size).map_err(fail)?;
             if state(&file).map_err(fail)? == before {
                 archive.bytes(name, &content)?;
+                return Ok(Outcome::Sound);
+            }
+        } else if let Some(clone) = cloner.clone_of(&file, task) {
+            // A checkpoint that began within it shows in the clone, one that ended in the file.
+            if state(&clone).map_err(fail)? == before && state(&file).map_err(fail)? == before {
+                let size = clone.metadata().map_err(fail)?.len();
+                archive.file(name, size, |buffer, offset| clone.read_at(buffer, offset))?;
                 return Ok(Outcome::Sound);
             }
         } else {
@@ -120,11 +135,16 @@ mod tests {
 
     fn copied(checkpoints: u32) -> (Outcome, super::super::archive::Listing) {
         let directory = tempfile::tempdir().expect("tempdir");
-        let tree = directory.path().join("tree");
+        copied_in(directory.path(), checkpoints)
+    }
+
+    fn copied_in(directory: &Path, checkpoints: u32) -> (Outcome, super::super::archive::Listing) {
+        let tree = directory.join("tree");
         std::fs::write(&tree, vec![1; (BUFFERED_MAX + 4 * PAGE) as usize]).expect("write");
         let sink = Checkpointing { tree: &tree, every: PAGE, passed: 0, left: checkpoints };
         let mut archive = Archive::new(sink);
-        let outcome = copy(&mut archive, &tree, Path::new("tree"), &Task::unobserved()).expect("copy");
+        let outcome =
+            copy(&mut archive, &tree, Path::new("tree"), &Cloner::new(directory), &Task::unobserved()).expect("copy");
         (outcome, archive.finish().expect("finish"))
     }
 
@@ -153,9 +173,66 @@ mod tests {
         let mut out = Vec::new();
         let mut archive = Archive::new(&mut out);
         let task = Task::unobserved();
-        assert_eq!(copy(&mut archive, &tree, Path::new("a"), &task).expect("copy"), Outcome::Sound);
-        assert_eq!(copy(&mut archive, Path::new("/no/such"), Path::new("b"), &task).expect("copy"), Outcome::Gone);
+        let cloner = Cloner::new(directory.path());
+        let mut of =
+            |source: &Path, name: &str| copy(&mut archive, source, Path::new(name), &cloner, &task).expect("copy");
+        assert_eq!(of(&tree, "a"), Outcome::Sound);
+        assert_eq!(of(Path::new("/no/such"), "b"), Outcome::Gone);
         let listing = archive.finish().expect("finish");
         assert_eq!((listing.files.len(), listing.files["a"].size), (1, 40_000));
+    }
+
+    /// An XFS of its own; unmounted when dropped.
+    struct Xfs(tempfile::TempDir);
+
+    impl Xfs {
+        /// `None` where it cannot be mounted, which is said.
+        fn mount() -> Option<Xfs> {
+            let place = tempfile::tempdir().expect("tempdir");
+            let (image, directory) = (place.path().join("image"), place.path().join("mounted"));
+            File::create(&image).and_then(|file| file.set_len(512 << 20)).expect("image");
+            std::fs::create_dir(&directory).expect("directory");
+            let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+                let output = std::process::Command::new(program).args(arguments).output();
+                output
+                    .unwrap_or_else(|cause| panic!("{program}: {cause}; scripts/install-prerequisites.sh installs it"))
+            };
+            let made = run("mkfs.xfs", &["-q".as_ref(), "-m".as_ref(), "reflink=1".as_ref(), image.as_ref()]);
+            assert!(made.status.success(), "{made:?}");
+            let mounted = run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), directory.as_ref()]);
+            if !mounted.status.success() {
+                let why = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
+                let text = format!(
+                    "trees cloned by the filesystem (online::tree_file): mounting XFS is not possible here: {why}\n"
+                );
+                eprint!("skipped: {text}");
+                if let Some(list) = std::env::var_os("NEO4J_BACKUP_TEST_SKIPS") {
+                    let file = File::options().append(true).create(true).open(list);
+                    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("the list of what was skipped");
+                }
+                return None;
+            }
+            Some(Xfs(place))
+        }
+
+        fn directory(&self) -> std::path::PathBuf {
+            self.0.path().join("mounted")
+        }
+    }
+
+    impl Drop for Xfs {
+        fn drop(&mut self) {
+            let _ = nix::mount::umount2(&self.directory(), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+
+    #[test]
+    fn where_the_filesystem_clones_files_a_restless_tree_is_copied_at_once() {
+        let Some(xfs) = Xfs::mount() else { return };
+        let (outcome, listing) = copied_in(&xfs.directory(), u32::MAX);
+        assert_eq!((outcome, listing.files["tree"].times), (Outcome::Sound, 1));
+        assert!(listing.left_out.is_empty());
+        let left: Vec<_> = std::fs::read_dir(xfs.directory()).expect("list").flatten().collect();
+        assert_eq!(left.len(), 1, "the clone has gone: {left:?}");
     }
 }
