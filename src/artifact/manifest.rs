@@ -151,6 +151,8 @@ pub enum Content {
     Tar,
     /// An archive of `neo4j-admin database dump`.
     Neo4jDump,
+    /// An artifact of `neo4j-admin database backup` of Neo4j Enterprise.
+    Neo4jBackup,
     /// Ranges of log files, one after the other, as the manifest lists them.
     LogRanges,
     /// Bytes whose meaning only the driver knows.

@@ -136,6 +136,11 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Why [`Driver::log`] is `None`, for the operator.
+    fn why_no_log(&self) -> String {
+        format!("for {} this version takes full backups only", self.engine().as_str())
+    }
+
     /// Everything that is wrong or weak about this target's settings, rights and versions.
     fn doctor(&self, task: &Task) -> Vec<Finding>;
 }

@@ -261,6 +261,7 @@ fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -
 /// What ran, as B4 wants to read it.
 fn method_of(id: &BackupId, engine: &str) -> String {
     match (engine, id.kind.as_str()) {
+        ("neo4j", "enterprise") => "neo4j-admin database backup".to_owned(),
         ("neo4j", "dump") => "neo4j-admin database dump".to_owned(),
         ("postgresql", "base") => "pg_basebackup".to_owned(),
         (engine, kind) => format!("{engine} {kind}"),
