@@ -83,6 +83,9 @@ pub struct Manifest {
     pub objects: Vec<ObjectRecord>,
     /// What was weaker than it should have been.
     pub warnings: Vec<String>,
+    /// Damage that the database's own files had when they were read. Empty = none was found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<String>,
     /// The operator's words.
     pub note: Option<String>,
 }

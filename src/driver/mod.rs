@@ -8,11 +8,15 @@
 //! - [`log`]: the log between two full backups, and its replay
 //! - [`neo4j`], [`postgres`]: the real ones
 //! - [`sim`]: a deterministic fake, so that the agent is tested without servers
+//! - `tar_archive`, `stream`, `lanes`: how the real ones read files that a server is writing
 
+mod lanes;
 pub mod log;
 pub mod neo4j;
 pub mod postgres;
 pub mod sim;
+mod stream;
+mod tar_archive;
 
 use self::log::{LogSource, RecoveryTarget};
 use crate::artifact::log_batch::{LogBatch, LogMark};
@@ -99,6 +103,11 @@ pub trait Driver: Send + Sync {
     /// Counts what the server in service holds. A server that cannot be asked is not an error:
     /// `Statistics::not_checked` says why.
     fn census(&self, task: &Task) -> Result<Census>;
+
+    /// The mark of [`Driver::census`] alone, where that can be had for less.
+    fn census_mark(&self, task: &Task) -> Result<Option<String>> {
+        Ok(self.census(task)?.mark)
+    }
 
     /// The kind of full backup the configuration asks for.
     fn default_kind(&self) -> BackupKind;
@@ -191,6 +200,8 @@ pub struct FullReport {
     pub position: Option<LogPosition>,
     /// Weaknesses worth a line in the manifest.
     pub warnings: Vec<String>,
+    /// Damage that the source itself had when it was read.
+    pub suspect: Vec<String>,
     /// Counts that the driver knows to hold for the backup's very moment; replaces the census.
     pub statistics: Option<Statistics>,
 }
@@ -249,6 +260,11 @@ impl HealthCheck {
 
 /// A restore in progress. Dropping it ends every scratch server it started; the directory is the operation's to remove.
 pub trait RestoreSession: Send {
+    /// Whether the lanes of one tree may be taken side by side.
+    fn takes_lanes_side_by_side(&self) -> bool {
+        false
+    }
+
     /// Where this object's plaintext goes; `None` = this restore does not need it.
     fn sink(
         &mut self,
