@@ -117,6 +117,7 @@ fn manifest(target: &TargetName, key: &Key, sequence: u64, number: u64) -> Signe
         sha256: format!("{sequence:064x}"),
         objects: Vec::new(),
         warnings: Vec::new(),
+        suspect: Vec::new(),
         note: None,
         id: BackupId { target: target.clone(), stamp, kind: BackupKind::Dump },
     };

@@ -5,7 +5,7 @@
 #
 #   encrypt      `neo4j-backupctl encrypt` against `openssl enc` with the same parameters
 #   postgresql   a full backup of a private cluster against `pg_basebackup | zstd -T2 -3 | openssl enc` and against
-#                pgBackRest (2 processes, zstd level 3, aes-256-cbc)
+#                pgBackRest (2 processes, zstd level 3, aes-256-cbc), and a restore of it without recovery against pgBackRest's
 #   memory       resident memory of the agent while it takes that backup: its own peak, and together with its tools
 #   ledger       `list` and `status` with 100 000 backups in the ledger
 #   neo4j        an online base of a store of more than 1 GB against `neo4j-admin database dump | openssl enc`, an incremental of
@@ -154,6 +154,15 @@ pgbackrest_backup() {
     pgbackrest_do backup --type=full --repo1-retention-full=9 --start-fast --process-max=2 --compress-type=zst --compress-level=3 --no-archive-check
 }
 
+# Both only put the files into place: recovery and checks are the server's work.
+agent_restore() { "$agent" --config "$scratch/agent.toml" run restore bench --into "$scratch/restored" --no-recover; }
+
+pgbackrest_restore() {
+    as_account pgbackrest --stanza=bench --repo1-path="$scratch/pgbackrest" --repo1-cipher-type=aes-256-cbc \
+        --pg1-path="$scratch/restored" --log-path="$scratch/pgbackrest" --lock-path="$scratch/pgbackrest/lock" \
+        --log-level-console=warn --process-max=2 --archive-mode=off --type=none restore
+}
+
 bench_postgresql() {
     start_cluster
     write_agent_config
@@ -170,9 +179,15 @@ bench_postgresql() {
         timed agent-full agent_backup
         timed pg_basebackup+zstd+openssl plain_tools_backup
         timed pgbackrest-full pgbackrest_backup
+        timed agent-restore agent_restore
+        rm -rf "$scratch/restored"
+        install -d -m 0700 -o "$account" "$scratch/restored"
+        timed pgbackrest-restore pgbackrest_restore
+        rm -rf "$scratch/restored"
     done
     compare agent-full pg_basebackup+zstd+openssl 0.70
     compare agent-full pgbackrest-full 0.55
+    compare agent-restore pgbackrest-restore 0.70
     du -sh --apparent-size "$scratch/repository" "$scratch/plain-tools" "$scratch/pgbackrest" | sed "s|$scratch/|  stored by |"
     echo
 }

@@ -326,6 +326,7 @@ fn postgres_settings(settings: &PostgresSettings) -> PostgresDriverSettings {
             PostgresFull::Base => BackupKind::Base,
             PostgresFull::Dump => BackupKind::Dump,
         },
+        lanes: None,
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Manifest {
     pub objects: Vec<ObjectRecord>,
     /// What was weaker than it should have been.
     pub warnings: Vec<String>,
+    /// Damage that the database's own files had when they were read. Empty = none was found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<String>,
     /// The operator's words.
     pub note: Option<String>,
 }
@@ -151,6 +154,8 @@ pub enum Content {
     Tar,
     /// An archive of `neo4j-admin database dump`.
     Neo4jDump,
+    /// An artifact of `neo4j-admin database backup` of Neo4j Enterprise.
+    Neo4jBackup,
     /// Ranges of log files, one after the other, as the manifest lists them.
     LogRanges,
     /// Bytes whose meaning only the driver knows.

@@ -24,6 +24,7 @@ pub mod lock;
 pub mod process;
 pub mod retry;
 pub mod secret;
+pub mod side_by_side;
 pub mod space;
 pub mod tar_stream;
 pub mod task;

@@ -164,7 +164,11 @@ impl Tree {
             let part = Path::new(part.as_os_str());
             handle = match openat(&handle, part, flags, Mode::empty()) {
                 Err(Errno::ENOENT) => {
-                    mkdirat(&handle, part, Mode::S_IRWXU).map_err(fail)?;
+                    match mkdirat(&handle, part, Mode::S_IRWXU) {
+                        // Another lane of the same tree was quicker.
+                        Ok(()) | Err(Errno::EEXIST) => {}
+                        Err(cause) => return Err(fail(cause)),
+                    }
                     openat(&handle, part, flags, Mode::empty()).map_err(fail)?
                 }
                 other => other.map_err(fail)?,

@@ -8,11 +8,15 @@
 //! - [`log`]: the log between two full backups, and its replay
 //! - [`neo4j`], [`postgres`]: the real ones
 //! - [`sim`]: a deterministic fake, so that the agent is tested without servers
+//! - `tar_archive`, `stream`, `lanes`: how the real ones read files that a server is writing
 
+mod lanes;
 pub mod log;
 pub mod neo4j;
 pub mod postgres;
 pub mod sim;
+mod stream;
+mod tar_archive;
 
 use self::log::{LogSource, RecoveryTarget};
 use crate::artifact::log_batch::{LogBatch, LogMark};
@@ -100,6 +104,11 @@ pub trait Driver: Send + Sync {
     /// `Statistics::not_checked` says why.
     fn census(&self, task: &Task) -> Result<Census>;
 
+    /// The mark of [`Driver::census`] alone, where that can be had for less.
+    fn census_mark(&self, task: &Task) -> Result<Option<String>> {
+        Ok(self.census(task)?.mark)
+    }
+
     /// The kind of full backup the configuration asks for.
     fn default_kind(&self) -> BackupKind;
 
@@ -134,6 +143,11 @@ pub trait Driver: Send + Sync {
     /// The log that can be archived between full backups; `None` = this driver has none.
     fn log(&self) -> Option<&dyn LogSource> {
         None
+    }
+
+    /// Why [`Driver::log`] is `None`, for the operator.
+    fn why_no_log(&self) -> String {
+        format!("for {} this version takes full backups only", self.engine().as_str())
     }
 
     /// Everything that is wrong or weak about this target's settings, rights and versions.
@@ -186,6 +200,8 @@ pub struct FullReport {
     pub position: Option<LogPosition>,
     /// Weaknesses worth a line in the manifest.
     pub warnings: Vec<String>,
+    /// Damage that the source itself had when it was read.
+    pub suspect: Vec<String>,
     /// Counts that the driver knows to hold for the backup's very moment; replaces the census.
     pub statistics: Option<Statistics>,
 }
@@ -244,6 +260,11 @@ impl HealthCheck {
 
 /// A restore in progress. Dropping it ends every scratch server it started; the directory is the operation's to remove.
 pub trait RestoreSession: Send {
+    /// Whether the lanes of one tree may be taken side by side.
+    fn takes_lanes_side_by_side(&self) -> bool {
+        false
+    }
+
     /// Where this object's plaintext goes; `None` = this restore does not need it.
     fn sink(
         &mut self,

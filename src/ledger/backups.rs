@@ -73,6 +73,8 @@ pub struct BackupRecord {
     pub sha256: String,
     /// Counts by name.
     pub counts: BTreeMap<String, u64>,
+    /// Whether the database's own files were damaged when it was taken.
+    pub suspect: bool,
     /// Where it is.
     pub copies: Vec<Copy>,
 }
@@ -102,7 +104,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT b.id, b.engine, b.created_at, b.duration_ms, b.plain_bytes, b.stored_bytes, b.sha256, b.counts, ",
-            "c.repository, c.state, c.verified_at FROM backups b LEFT JOIN copies c ON c.backup = b.id ",
+            "c.repository, c.state, c.verified_at, b.suspect FROM backups b LEFT JOIN copies c ON c.backup = b.id ",
             $rest
         )
     };
@@ -264,6 +266,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<BackupRecord> {
         stored_bytes: number(5)?,
         sha256: row.get(6)?,
         counts: serde_json::from_str(row.get_ref(7)?.as_str()?).unwrap_or_default(),
+        suspect: row.get(11)?,
         copies: Vec::new(),
     })
 }
@@ -298,8 +301,8 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
     )?;
     connection.execute(
         "INSERT INTO backups (id, target, engine, created_at, duration_ms, plain_bytes, stored_bytes, sha256,
-                              server_version, counts)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+                              server_version, counts, suspect)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
         params![
             id,
             manifest.target().as_str(),
@@ -311,6 +314,7 @@ fn insert(connection: &Connection, signed: &SignedManifest, repository: &str, no
             manifest.sha256,
             manifest.server.version,
             serde_json::to_string(&manifest.statistics.counts).unwrap_or_default(),
+            !manifest.suspect.is_empty(),
         ],
     )?;
     for object in &manifest.objects {
@@ -379,6 +383,7 @@ pub(super) mod tests {
             sha256: String::new(),
             objects: vec![],
             warnings: vec![],
+            suspect: vec![],
             note: None,
             id,
         };

@@ -4,11 +4,11 @@ use rusqlite_migration::{M, Migrations};
 
 /// Migrations in order; the file's `user_version` counts those that were applied. Never edit one that was released.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED)])
+    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED), M::up(SUSPECT)])
 }
 
 /// How many there are: a file with a higher `user_version` was made by a newer release.
-pub(super) const CURRENT_VERSION: i64 = 3;
+pub(super) const CURRENT_VERSION: i64 = 4;
 
 /// Times are microseconds since 1970 in UTC; lists and maps are JSON.
 const FIRST: &str = r"
@@ -97,6 +97,9 @@ CREATE TABLE restores (
 ) STRICT;
 CREATE INDEX restores_by_target ON restores(target, at DESC);
 ";
+
+/// Whether the database's own files were damaged when a backup was taken of them.
+const SUSPECT: &str = "ALTER TABLE backups ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;";
 
 /// The log's archive. Sums are kept by triggers, since nobody wants to add up a million rows for a line of `status`.
 const LOG: &str = r"

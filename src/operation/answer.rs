@@ -217,6 +217,9 @@ pub struct CleanupReport {
     /// Batches of the log that went with it.
     #[serde(default)]
     pub batches: u64,
+    /// Suspect backups, because of which nothing of their targets went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halted_by: Vec<BackupId>,
 }
 
 /// Result of a rescan.
@@ -319,6 +322,9 @@ pub struct BackupRow {
     pub counts: Vec<(String, u64)>,
     /// How long it took.
     pub duration_ms: u64,
+    /// The database's own files were damaged when it was taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspect: bool,
     /// Where it is.
     pub repositories: Vec<String>,
 }

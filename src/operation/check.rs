@@ -207,6 +207,18 @@ fn damaged_log(standing: &Standing, target: &Target) -> Option<Finding> {
     }
 }
 
+fn suspects(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
+    for row in records::rows(context, Some(&target.name))?.iter().filter(|row| row.suspect) {
+        add(Finding {
+            code: "suspect-backup".to_owned(),
+            severity: Severity::Error,
+            text: format!("{} was taken of damaged files; cleanup deletes nothing while it is there", row.id),
+            fix: format!("neo4j-backupctl show {}", row.id),
+        });
+    }
+    Ok(())
+}
+
 fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
     for row in records::rows(context, Some(&target.name))? {
         if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
@@ -218,6 +230,7 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
             });
         }
     }
+    suspects(context, target, add)?;
     for standing in log_reach::standings(context, &target.name)? {
         if let Some(finding) = damaged_log(&standing, target) {
             add(finding);

@@ -3,7 +3,8 @@
 //! Grandfather, father, son: the newest backup of each of the last `daily` days, `weekly` ISO weeks and `monthly`
 //! months that have one. Whatever the numbers say, the newest usable backup of a target is never let go, nor are the
 //! newest `minimum_verified` verified ones; and nothing is let go while fewer than those are verified at all. Bases that
-//! `point_in_time` needs stay as well, in every history of the log ([`log_window`]).
+//! `point_in_time` needs stay as well, in every history of the log ([`log_window`]). While a target has a suspect backup, one
+//! whose source was damaged when it was taken, nothing of that target is let go.
 
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
@@ -18,6 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Which of a target's backups retention keeps, given newest first, of which the log needs `needed`.
 fn kept(backups: &[&BackupRow], needed: &BTreeSet<BackupId>, policy: RetentionPolicy, now: Timestamp) -> Vec<bool> {
+    // Nobody knows since when the source is damaged, so nobody knows which of the older ones will be needed.
+    if backups.iter().any(|row| row.suspect) {
+        return vec![true; backups.len()];
+    }
     let usable: Vec<usize> = (0..backups.len()).filter(|index| is_usable(backups[*index])).collect();
     let mut kept: Vec<bool> = backups.iter().map(|row| needed.contains(&row.id)).collect();
     let mut keep_newest_of = |limit: u32, bucket: &dyn Fn(Timestamp) -> (i64, i64)| {
@@ -148,12 +153,14 @@ fn expiry_days(date: Date, policy: RetentionPolicy) -> i64 {
 
 /// Deletes what may go, target by target. In a dry run only says what that is.
 pub fn cleanup(context: &Context, dry_run: bool, task: &Task) -> Result<CleanupReport> {
-    let mut report = CleanupReport { dry_run, deleted: Vec::new(), kept: 0, bytes: 0, batches: 0 };
+    let mut report =
+        CleanupReport { dry_run, deleted: Vec::new(), kept: 0, bytes: 0, batches: 0, halted_by: Vec::new() };
     for (name, target) in &context.targets {
         let rows = records::rows(context, Some(name))?;
         let (now, policy) = (context.clock.now(), target.retention);
         let needed = log_window::needed(&log_reach::standings(context, name)?, policy.point_in_time, now);
         let gone = expired(&rows, &needed, policy, now);
+        report.halted_by.extend(rows.iter().filter(|row| row.suspect).map(|row| row.id.clone()));
         report.kept += (rows.len() - gone.len()) as u64;
         // Oldest first: whatever interrupts this, what is left is the newest.
         for id in gone.iter().rev() {
@@ -190,6 +197,7 @@ mod tests {
             sha256: String::new(),
             counts: Vec::new(),
             duration_ms: 0,
+            suspect: false,
             repositories: vec![],
         }
     }
@@ -217,6 +225,17 @@ mod tests {
     fn nothing_goes_while_too_few_are_verified() {
         let rows: Vec<_> = (0..10).rev().map(|day| row(1_700_000_000 + day * 86_400, BackupState::Complete)).collect();
         assert!(expired(&rows, &BTreeSet::new(), DAYS, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_suspect_backup_halts_everything() {
+        let mut rows: Vec<_> =
+            (0..30).rev().map(|day| row(1_700_000_000 + day * 86_400, BackupState::Validated)).collect();
+        assert!(!expired(&rows, &BTreeSet::new(), DAYS, NOW).is_empty());
+        rows[3].suspect = true;
+        assert!(expired(&rows, &BTreeSet::new(), DAYS, NOW).is_empty());
+        let shown = expiries(&rows.iter().collect::<Vec<_>>(), &[], DAYS, NOW);
+        assert!(shown.iter().all(|expires| expires.is_none_or(|at| at > NOW)));
     }
 
     /// Rows as `seconds` says, cut into ranges of the log at random; the last one is of the history in service.

@@ -74,6 +74,7 @@ fn unrecorded(manifest: &Manifest, repository: &str) -> BackupRow {
         sha256: manifest.sha256.clone(),
         counts: manifest.statistics.counts.clone().into_iter().collect(),
         duration_ms: manifest.duration_ms,
+        suspect: !manifest.suspect.is_empty(),
         repositories: vec![repository.to_owned()],
     }
 }

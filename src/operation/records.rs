@@ -205,6 +205,7 @@ fn row(backup: BackupRecord) -> BackupRow {
         sha256: backup.sha256,
         counts: backup.counts.into_iter().collect(),
         duration_ms: backup.duration_ms,
+        suspect: backup.suspect,
         repositories: backup.copies.into_iter().map(|copy| copy.repository).collect(),
         id: backup.id,
     }

@@ -388,6 +388,11 @@ take_out() {
       case $name in '' | [-.]* | *[!A-Za-z0-9._-]*) fail 13 "$name is no name of a database" ;; esac
       file=$place/$name.dump
       ;;
+    neo4j-backup)
+      case $name in '' | [-.]* | *[!A-Za-z0-9._-]*) fail 13 "$name is no name of a database" ;; esac
+      # Called as the tool that made it would: `database load` looks for the database's name and this ending.
+      file=$place/$name-$stamp.backup
+      ;;
     *)
       file=${key##*/}
       file=${file%.enc}
@@ -438,6 +443,12 @@ advise() {
         name=${file##*/}
         printf 'As the user of the server, while it is stopped:\n'
         printf "  neo4j-admin database load --from-path='%s' --overwrite-destination=true %s\n" "$destination" "${name%.dump}"
+      done
+      for file in "$destination"/*"-$stamp.backup"; do
+        [ -e "$file" ] || continue
+        name=${file##*/}
+        printf 'As the user of the server, while it is stopped:\n'
+        printf "  neo4j-admin database load --from-path='%s' --overwrite-destination=true %s\n" "$destination" "${name%"-$stamp.backup"}"
       done
       ;;
     postgresql)

@@ -107,6 +107,7 @@ pub(super) fn manifest(id: &BackupId, engine: Engine, objects: Vec<ObjectRecord>
         sha256: objects.first().map(|object| object.stored.sha256.clone()).unwrap_or_default(),
         objects,
         warnings: vec![],
+        suspect: vec![],
         note: Some("\"objects\": [\\\n  \"id\": \"forged\"".to_owned()),
     }
 }

@@ -88,6 +88,7 @@ fn manifest(backup: &Backup, statistics: &Statistics) -> Manifest {
         sha256: String::new(),
         objects: objects.collect(),
         warnings: Vec::new(),
+        suspect: Vec::new(),
         note: None,
     }
 }

@@ -3,10 +3,12 @@
 //! - `restored_copies`: quiet and busy clusters come back
 //! - `obstacles`: what cannot be backed up, and what the doctor says to it
 //! - `damage`: tools that lie, archives that were damaged
+//! - `online`: bases that are read beside a working server
 //! - `surroundings`: stopped and killed servers, cancelled backups, files and directories outside
 
 mod damage;
 mod obstacles;
+mod online;
 mod restored_copies;
 mod surroundings;
 
@@ -55,6 +57,7 @@ fn settings(server: &PostgresServer) -> PostgresDriverSettings {
         password_file: None,
         config_directory: None,
         full: BackupKind::Base,
+        lanes: None,
     }
 }
 
@@ -129,6 +132,7 @@ fn manifest(driver: &dyn Driver, statistics: Statistics, position: Option<LogPos
             encryption: None,
         }],
         warnings: Vec::new(),
+        suspect: Vec::new(),
         note: None,
         id,
     }

@@ -68,7 +68,8 @@ pub(super) fn show(detail: &BackupDetail, output: &Output) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:>14}: {value}\n"));
     line("Backup", row.id.to_string());
-    line("Status", row.state.as_str().to_owned());
+    let suspect = if row.suspect { ", suspect: taken of damaged files" } else { "" };
+    line("Status", format!("{}{suspect}", row.state.as_str()));
     line("Database", format!("{} ({} {})", manifest.db_name, row.engine, manifest.server.version));
     line("Created", moment::at(row.created_at, output));
     line("Expires", row.expires_at.map_or("kept".to_owned(), |time| moment::at(time, output)));
@@ -132,6 +133,7 @@ mod tests {
                 sha256: "ab".repeat(32),
                 counts: vec![("nodes".to_owned(), 12_000), ("relationships".to_owned(), 7)],
                 duration_ms: 12_300,
+                suspect: false,
                 repositories: vec!["main".to_owned()],
             }],
             plain_bytes: 60 << 20,

@@ -133,6 +133,9 @@ pub(super) fn cleanup(report: &CleanupReport) -> String {
     for id in &report.deleted {
         let _ = writeln!(text, "  {id}");
     }
+    for id in &report.halted_by {
+        let _ = writeln!(text, "nothing of {} goes while {id} is there, which was taken of damaged files", id.target);
+    }
     text
 }
 

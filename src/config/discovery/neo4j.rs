@@ -26,16 +26,16 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Neo4jSettings {
     let server = text.as_deref().map(server_files::neo4j).unwrap_or_default();
     let bolt = bolt(reader, &server, &conf);
     let (user, password_file) = login(reader, &server, bolt.is_some());
+    let full = full(reader);
+    let continuous = crate::config::duration::parse(&reader.text("continuous"));
+    if let (Neo4jFull::Enterprise, Some(_), Some(said)) = (full, continuous, reader.said("continuous")) {
+        reader.r.wrong(&said, "excludes full = \"enterprise\", with which no log is archived");
+    }
     Neo4jSettings {
         service: service(reader, &home, from_package),
         database: database(reader, &server, &conf),
-        full: match reader.text("full").as_str() {
-            "dump" => Neo4jFull::Dump,
-            "export" => Neo4jFull::Export,
-            "enterprise" => Neo4jFull::Enterprise,
-            _ => Neo4jFull::Online,
-        },
-        continuous: crate::config::duration::parse(&reader.text("continuous")),
+        full,
+        continuous,
         home,
         conf,
         admin,
@@ -43,6 +43,15 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Neo4jSettings {
         bolt,
         user,
         password_file,
+    }
+}
+
+fn full(reader: &mut TargetReader<'_, '_>) -> Neo4jFull {
+    match reader.text("full").as_str() {
+        "dump" => Neo4jFull::Dump,
+        "export" => Neo4jFull::Export,
+        "enterprise" => Neo4jFull::Enterprise,
+        _ => Neo4jFull::Online,
     }
 }
 

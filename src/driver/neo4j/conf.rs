@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 const CONF_MAX: u64 = 1 << 20;
 /// Bolt's registered port, which Neo4j listens on unless told otherwise.
 const BOLT_PORT: u16 = 7687;
+/// Where Enterprise's backup service listens unless told otherwise.
+const BACKUP_ADDRESS: &str = "127.0.0.1:6362";
+/// The backup service's port.
+const BACKUP_PORT: u16 = 6362;
 
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +92,37 @@ impl Conf {
 
     /// Where a client on this host reaches Bolt: host and port. `None` when Bolt is switched off.
     pub(super) fn bolt_address(&self) -> Option<(String, u16)> {
-        if self.setting("server.bolt.enabled").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+        if self.is_off("server.bolt.enabled") {
             return None;
         }
-        let listen = self.setting("server.bolt.listen_address").unwrap_or("");
+        Some(self.address_of(self.setting("server.bolt.listen_address").unwrap_or(""), BOLT_PORT))
+    }
+
+    /// Where a client on this host reaches Enterprise's backup service. `None` when it is switched off.
+    pub(super) fn backup_address(&self) -> Option<(String, u16)> {
+        if self.is_off("server.backup.enabled") {
+            return None;
+        }
+        let listen = self.setting("server.backup.listen_address").unwrap_or(BACKUP_ADDRESS);
+        Some(self.address_of(listen, BACKUP_PORT))
+    }
+
+    /// Whether the backup service, which asks nobody for a password, can be reached from other hosts.
+    pub(super) fn backup_is_exposed(&self) -> bool {
+        let listen = self.setting("server.backup.listen_address").unwrap_or(BACKUP_ADDRESS);
+        let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
+        let host = if host.is_empty() { self.setting("server.default_listen_address").unwrap_or("") } else { host };
+        !matches!(host, "" | "localhost" | "::1" | "[::1]") && !host.starts_with("127.")
+    }
+
+    fn is_off(&self, name: &str) -> bool {
+        self.setting(name).is_some_and(|value| value.eq_ignore_ascii_case("false"))
+    }
+
+    fn address_of(&self, listen: &str, default_port: u16) -> (String, u16) {
         let (host, port) = match listen.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().unwrap_or(BOLT_PORT)),
-            None => (listen, BOLT_PORT),
+            Some((host, port)) => (host, port.parse().unwrap_or(default_port)),
+            None => (listen, default_port),
         };
         let host = match host {
             "" => self.setting("server.default_listen_address").unwrap_or("localhost"),
@@ -102,7 +130,7 @@ impl Conf {
         };
         // An address that means "every interface" is not one to connect to.
         let host = if matches!(host, "0.0.0.0" | "::" | "[::]") { "127.0.0.1" } else { host };
-        Some((host.trim_matches(['[', ']']).to_owned(), port))
+        (host.trim_matches(['[', ']']).to_owned(), port)
     }
 }
 
@@ -141,5 +169,19 @@ mod tests {
         assert_eq!(address("server.default_listen_address=0.0.0.0"), Some(("127.0.0.1".to_owned(), 7687)));
         assert_eq!(address("server.bolt.listen_address=[::1]:17"), Some(("::1".to_owned(), 17)));
         assert_eq!(address("server.bolt.enabled=FALSE"), None);
+    }
+
+    #[test]
+    fn the_backup_service_is_found_where_the_server_puts_it() {
+        let found = |text: &str| (conf(text).backup_address(), conf(text).backup_is_exposed());
+        let at = |host: &str, port: u16| Some((host.to_owned(), port));
+        assert_eq!(found(""), (at("127.0.0.1", 6362), false));
+        assert_eq!(found("server.backup.listen_address=0.0.0.0:6400"), (at("127.0.0.1", 6400), true));
+        assert_eq!(found("server.backup.listen_address=:6400"), (at("localhost", 6400), false));
+        let everywhere = "server.default_listen_address=0.0.0.0\nserver.backup.listen_address=:6362";
+        assert_eq!(found(everywhere), (at("127.0.0.1", 6362), true));
+        assert_eq!(found("server.backup.listen_address=10.0.0.9"), (at("10.0.0.9", 6362), true));
+        assert_eq!(found("server.backup.listen_address=[::1]:7"), (at("::1", 7), false));
+        assert_eq!(found("server.backup.enabled=False").0, None);
     }
 }

@@ -31,11 +31,14 @@ pub(super) fn examine(driver: &Neo4jDriver, task: &Task) -> Vec<Finding> {
     if admin_works {
         version(driver, task, &mut found);
     }
+    if driver.settings.full == BackupKind::Enterprise {
+        enterprise(driver, admin_works, task, &mut found);
+    }
     found
 }
 
 fn kind(full: BackupKind) -> Option<Finding> {
-    (!matches!(full, BackupKind::Base | BackupKind::Dump)).then(|| {
+    (!matches!(full, BackupKind::Base | BackupKind::Dump | BackupKind::Enterprise)).then(|| {
         let text = format!("full backups of kind {full} are not available for Neo4j in this version");
         finding("kind-not-available", Severity::Error, text, "set `full = \"online\"`")
     })
@@ -126,6 +129,28 @@ fn bolt(driver: &Neo4jDriver, running: bool, task: &Task, found: &mut Vec<Findin
             found.push(finding("server-stopped", Severity::Warning, text, "start the server"));
         }
         Err(error) => found.push(finding("bolt-unreachable", Severity::Error, error.message(), error.hint())),
+    }
+}
+
+/// What a backup over Enterprise's backup port needs, and who else may reach that port.
+fn enterprise(driver: &Neo4jDriver, admin_works: bool, task: &Task, found: &mut Vec<Finding>) {
+    if admin_works {
+        match driver.check_enterprise(task) {
+            Ok(_) => {}
+            // Another finding says both already.
+            Err(error) if matches!(error.code(), Code::Neo4jAdminFailed) => {}
+            Err(error) => {
+                let code = "enterprise-backup-impossible";
+                found.push(finding(code, Severity::Error, error.message(), error.hint()));
+            }
+        }
+    }
+    if driver.conf().is_ok_and(|conf| conf.backup_address().is_some() && conf.backup_is_exposed()) {
+        let text =
+            "the backup service asks for no password and listens for other hosts: whoever reaches it can copy the data";
+        let fix =
+            "set `server.backup.listen_address=127.0.0.1:6362`, or close the port and set `dbms.ssl.policy.backup`";
+        found.push(finding("backup-service-exposed", Severity::Warning, text, fix));
     }
 }
 

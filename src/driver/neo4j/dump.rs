@@ -92,7 +92,7 @@ impl FullBackup for DumpBackup {
             log_contained: true,
             mark: Some(mark),
         });
-        Ok(FullReport { position, warnings: plan.warnings, statistics: plan.statistics })
+        Ok(FullReport { position, warnings: plan.warnings, suspect: Vec::new(), statistics: plan.statistics })
     }
 }
 

@@ -58,6 +58,11 @@ impl Default for DumpShape {
 }
 
 impl DumpShape {
+    /// The shape of what has no letters before its frames, or whose letters were looked at before.
+    pub(super) fn of_frames() -> Self {
+        DumpShape { next: Next::Magic, ..DumpShape::default() }
+    }
+
     /// More bytes of the stream. What is wrong is told at the end.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         self.total += bytes.len() as u64;

@@ -7,7 +7,9 @@
 //! - [`bolt`], [`census`]: what a running server says
 //! - [`online`]: backup of a running server
 //! - [`dump`], [`dump_shape`]: backup of a stopped one
+//! - [`enterprise`]: artifacts of `neo4j-admin database backup`, and back
 //! - [`restore`], with [`load`], [`tree_sink`], [`log_overlay`]: a dump or an online base brought back, log replayed on it
+//! - [`private`]: directories that tools of the server's account work in
 //! - [`scratch`], [`health`]: the private server that proves it
 //! - [`doctor`]: what is wrong or weak
 
@@ -17,6 +19,7 @@ mod conf;
 mod doctor;
 mod dump;
 mod dump_shape;
+mod enterprise;
 mod health;
 mod installation;
 mod layout;
@@ -25,6 +28,7 @@ pub mod log;
 mod log_overlay;
 mod occupancy;
 mod online;
+mod private;
 mod restore;
 mod scratch;
 mod tree_sink;
@@ -32,6 +36,7 @@ mod tree_sink;
 use self::bolt::{Bolt, Cypher};
 use self::conf::Conf;
 use self::dump::{Admin, DumpBackup, DumpPlan};
+use self::enterprise::Offered;
 use self::installation::{Installed, Match};
 use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
@@ -96,6 +101,7 @@ pub struct Neo4jDriver {
 struct Seen {
     server: Option<Installed>,
     admin_version: Option<String>,
+    offered: Option<Offered>,
     census: Option<Census>,
 }
 
@@ -163,6 +169,16 @@ impl Neo4jDriver {
         Ok(version)
     }
 
+    /// What `neo4j-admin` can, asked once.
+    fn offered(&self, task: &Task) -> Result<Offered> {
+        if let Some(offered) = self.seen().offered {
+            return Ok(offered);
+        }
+        let offered = Offered::ask(&self.admin(None), self.launcher.as_ref(), task)?;
+        self.seen().offered = Some(offered);
+        Ok(offered)
+    }
+
     /// The store's identity. Error `NEO4J_UNSUPPORTED` when its logs have a form that is not known.
     fn store_id(&self, layout: &Layout) -> Result<StoreId> {
         let logs = layout.logs(&self.settings.database);
@@ -196,17 +212,7 @@ impl Neo4jDriver {
             let error = || Error::new(Code::Neo4jUnreachable, "the server is not running");
             return if running { Ok(()) } else { Err(error()) };
         };
-        let fail =
-            |cause: std::io::Error| Error::new(Code::Neo4jUnreachable, format!("connecting to {host}:{port}: {cause}"));
-        let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port)).map_err(fail)?;
-        let mut last = std::io::Error::other("no address");
-        for address in addresses {
-            match std::net::TcpStream::connect_timeout(&address, PORT_TIMEOUT) {
-                Ok(_) => return Ok(()),
-                Err(cause) => last = cause,
-            }
-        }
-        Err(fail(last))
+        connect(&host, port)
     }
 
     /// The last census, if the closed store still stands where it was taken: its counts then hold for this moment.
@@ -249,6 +255,21 @@ impl Neo4jDriver {
         };
         Ok(Box::new(DumpBackup::new(self.admin(Some(owner)), plan)))
     }
+}
+
+/// Whether something accepts connections there.
+fn connect(host: &str, port: u16) -> Result<()> {
+    let fail =
+        |cause: std::io::Error| Error::new(Code::Neo4jUnreachable, format!("connecting to {host}:{port}: {cause}"));
+    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).map_err(fail)?;
+    let mut last = std::io::Error::other("no address");
+    for address in addresses {
+        match std::net::TcpStream::connect_timeout(&address, PORT_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(cause) => last = cause,
+        }
+    }
+    Err(fail(last))
 }
 
 fn ask_version(server: &dyn Cypher, task: &Task) -> Result<Installed> {
@@ -340,9 +361,14 @@ impl Driver for Neo4jDriver {
 
     fn check_tools(&self, kind: BackupKind, task: &Task) -> Result<()> {
         match kind {
+            BackupKind::Dump if self.settings.full == BackupKind::Enterprise && self.is_running(task)? => {
+                let text = "with `full = \"enterprise\"` no log is archived that a dump of the running server could be made of";
+                Err(Error::new(Code::NotAvailable, text).with_hint("stop the server first, or set `full = \"online\"`"))
+            }
             BackupKind::Dump => {
                 self.check_versions(&self.admin_version(task)?, &self.server_version(task).version).map(drop)
             }
+            BackupKind::Enterprise => self.check_enterprise(task).map(drop),
             _ => Ok(()),
         }
     }
@@ -354,6 +380,7 @@ impl Driver for Neo4jDriver {
                 Ok(Box::new(OnlineBackup::begin(&layout, &self.databases(), workspace, task)?))
             }
             BackupKind::Dump => self.begin_dump(task),
+            BackupKind::Enterprise => self.begin_enterprise(workspace, task),
             other => Err(Error::new(
                 Code::NotAvailable,
                 format!("a full backup of kind {other} is not available for Neo4j in this version"),
@@ -395,18 +422,27 @@ impl Driver for Neo4jDriver {
             let text = format!("{} is a backup of {}, not of Neo4j", manifest.id, manifest.engine.as_str());
             return Err(Error::new(Code::Neo4jUnsupported, text));
         }
-        if !matches!(manifest.id.kind, BackupKind::Dump | BackupKind::Base) {
+        if !matches!(manifest.id.kind, BackupKind::Dump | BackupKind::Base | BackupKind::Enterprise) {
             let text =
                 format!("restoring a backup of kind {} is not available for Neo4j in this version", manifest.id.kind);
             return Err(Error::new(Code::NotAvailable, text));
         }
         self.check_readable(manifest, task)?;
-        let session = Neo4jRestore::begin(self.admin(None), self.settings.server_command.clone(), manifest, place)?;
+        let has_restore = manifest.id.kind == BackupKind::Enterprise && self.offered(task)?.restore;
+        let server_command = self.settings.server_command.clone();
+        let session = Neo4jRestore::begin(self.admin(None), server_command, manifest, place, has_restore)?;
         Ok(Box::new(session))
     }
 
     fn log(&self) -> Option<&dyn LogSource> {
-        Some(&self.log)
+        // A chain needs bases that name a point of the log, and an artifact names none.
+        (self.settings.full != BackupKind::Enterprise).then_some(&self.log)
+    }
+
+    fn why_no_log(&self) -> String {
+        "with `full = \"enterprise\"` this version takes full backups only, no differential ones; \
+         `full = \"online\"` archives the log"
+            .to_owned()
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

@@ -1,5 +1,6 @@
-//! Restoring: a dump is piped into `neo4j-admin database load`, which runs with a generated configuration of its own and
-//! so never sees the server in service; an online base is unpacked. Archived log is laid over either, cut where the
+//! Restoring: a dump or an artifact of Enterprise is piped into `neo4j-admin database load` (or given to `restore` where the
+//! tool has that), which runs with a generated configuration of its own and so never sees the server in service; an online
+//! base is unpacked. Archived log is laid over either, cut where the
 //! restore shall end, and replayed by the scratch server's own recovery.
 
 use super::dump::Admin;
@@ -7,22 +8,21 @@ use super::health;
 use super::layout::{Layout, SYSTEM};
 use super::log::CutPlan;
 use super::log_overlay::LogSink;
+use super::private::{check_searchable, give};
 use super::scratch::{self, Scratch, Start};
 use super::tree_sink::TreeSink;
-use super::{load, log};
+use super::{enterprise, load, log};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::artifact::statistics::Statistics;
 use crate::base::atomic_file::sync_parent;
 use crate::base::durable_tree;
-use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use jiff::Timestamp;
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 /// The recovered copy ends with the transaction that the restore is to end with.
@@ -35,6 +35,10 @@ pub(super) struct Neo4jRestore {
     database: String,
     recorded: Statistics,
     place: RestorePlace,
+    /// When the backup was made.
+    made_at: Timestamp,
+    /// Whether the tool has `database restore`, which Community's has not.
+    has_restore: bool,
     /// Databases that were brought back, by name.
     restored: Vec<String>,
     /// Whether files were written by this process, and so have to be handed to the server's account.
@@ -49,18 +53,18 @@ pub(super) struct Neo4jRestore {
 
 impl Neo4jRestore {
     /// Prepares the place. `admin` names the programs of the server in service; its configuration is replaced by a
-    /// generated one in the workspace.
+    /// generated one in the workspace. `has_restore` tells how an artifact of Enterprise is brought back.
     pub(super) fn begin(
         admin: Admin,
         server_command: PathBuf,
         manifest: &Manifest,
         place: &RestorePlace,
+        has_restore: bool,
     ) -> Result<Self> {
         if let Some(owner) = place.owner.as_ref().filter(|owner| !owner.is_current()) {
             for directory in [&place.directory, &place.workspace] {
                 check_searchable(directory, owner)?;
-                chown(directory, Some(owner.uid), Some(owner.gid))
-                    .map_err(|cause| Error::io("giving to the server's account", directory, cause))?;
+                give(directory, Some(owner))?;
             }
         }
         check_database_name(&manifest.db_name)?;
@@ -71,6 +75,8 @@ impl Neo4jRestore {
             database: manifest.db_name.clone(),
             recorded: manifest.statistics.clone(),
             place: place.clone(),
+            made_at: manifest.created_at,
+            has_restore,
             restored: Vec::new(),
             unpacked: false,
             base_end: manifest.position.as_ref().and_then(|position| position.mark.clone()),
@@ -112,11 +118,21 @@ impl Neo4jRestore {
 impl RestoreSession for Neo4jRestore {
     fn sink(&mut self, object: &ObjectRecord, task: &Task) -> Result<Option<Box<dyn VolumeSink>>> {
         match (object.role, object.content) {
-            (Role::Data, Content::Neo4jDump) if object.name == SYSTEM && self.place.without_system => Ok(None),
-            (Role::Data, Content::Neo4jDump) => {
-                check_database_name(&object.name)?;
-                self.restored.push(object.name.clone());
-                load::begin(&self.admin, &object.name, task).map(Some)
+            (Role::Data, Content::Neo4jDump | Content::Neo4jBackup)
+                if object.name == SYSTEM && self.place.without_system =>
+            {
+                Ok(None)
+            }
+            (Role::Data, content @ (Content::Neo4jDump | Content::Neo4jBackup)) => {
+                let name = &object.name;
+                check_database_name(name)?;
+                self.restored.push(name.clone());
+                // `load` takes whole artifacts as well, from release 5.20 on.
+                if content == Content::Neo4jBackup && self.has_restore {
+                    let (workspace, size) = (&self.place.workspace, object.plain.size);
+                    return enterprise::sink(&self.admin, workspace, name, size, self.made_at).map(Some);
+                }
+                load::begin(&self.admin, name, task).map(Some)
             }
             (Role::Data, Content::Tar) => {
                 self.unpacked = true;
@@ -211,27 +227,6 @@ fn check_database_name(name: &str) -> Result<()> {
     Err(Error::new(Code::HostileArchive, format!("the manifest names a database {name:?}, which is no database name")))
 }
 
-/// Fails when `owner` could not get to `directory`, because then its tools would fail in ways that explain nothing.
-fn check_searchable(directory: &Path, owner: &OsUser) -> Result<()> {
-    for ancestor in directory.ancestors().skip(1) {
-        let metadata = fs::metadata(ancestor).map_err(|cause| Error::io("examining", ancestor, cause))?;
-        let bit = match (metadata.uid() == owner.uid, metadata.gid() == owner.gid) {
-            (true, _) => 0o100,
-            (_, true) => 0o010,
-            _ => 0o001,
-        };
-        if owner.uid != 0 && metadata.mode() & bit == 0 {
-            let (path, name) = (ancestor.display(), &owner.name);
-            return Err(Error::new(
-                Code::RestoreFailed,
-                format!("{name} may not enter {path}, and so cannot load a database below it"),
-            )
-            .with_hint(format!("restore into a directory that {name} can reach, or `chmod o+x {path}`")));
-        }
-    }
-    Ok(())
-}
-
 fn entries(directory: &Path) -> Result<Vec<std::ffi::OsString>> {
     let fail = |cause| Error::io("listing", directory, cause);
     fs::read_dir(directory).map_err(fail)?.map(|entry| entry.map(|e| e.file_name()).map_err(fail)).collect()
@@ -268,18 +263,5 @@ mod tests {
         for good in ["neo4j", "system", "my-graph.2", "Graph_1"] {
             check_database_name(good).expect("good");
         }
-    }
-
-    #[test]
-    fn a_directory_that_the_owner_cannot_reach_is_named() {
-        use std::os::unix::fs::PermissionsExt;
-        let outer = tempfile::tempdir().expect("tempdir");
-        let inner = outer.path().join("inner");
-        fs::create_dir(&inner).expect("mkdir");
-        let owner = OsUser { name: "nobody".to_owned(), uid: 65534, gid: 65534 };
-        fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
-        assert_eq!(check_searchable(&inner, &owner).map_err(|e| e.code()), Err(Code::RestoreFailed));
-        fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
-        check_searchable(&inner, &owner).expect("reachable");
     }
 }

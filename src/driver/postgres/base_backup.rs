@@ -29,17 +29,19 @@ const MANIFEST_TAIL: usize = 64 << 10;
 /// How long `pg_basebackup` may be silent: a checkpoint comes first, and a busy server takes its time for it.
 const SILENCE: Duration = Duration::from_secs(900);
 
-/// Checks that a base backup can be made and describes it; nothing is read before its volume is opened.
+/// Checks that a base backup can be made and describes it; nothing is read before its volume is opened. `warnings` are
+/// those of [`weaknesses`].
 pub(crate) fn begin(
     settings: &PostgresDriverSettings,
     address: &Address,
     tools: &Tools,
+    warnings: Vec<String>,
     workspace: &Path,
     task: &Task,
 ) -> Result<Box<dyn FullBackup>> {
     let owner = OsUser::owner_of(&settings.data_directory)?;
-    let (asked, wanted) = (address.clone(), settings.databases.clone());
-    let ready = within(TALK_TIMEOUT, "preparing the base backup", task, move || check(&asked, &wanted))?;
+    let asked = address.clone();
+    let ready = within(TALK_TIMEOUT, "preparing the base backup", task, move || check(&asked))?;
     let tool_major = tools.major_version("pg_basebackup", task)?;
     if tool_major < ready.major {
         let text = format!("pg_basebackup is of version {tool_major}, the server of version {}", ready.major);
@@ -73,7 +75,7 @@ pub(crate) fn begin(
             })
         },
     };
-    Ok(Box::new(BaseBackup { volume: Some(volume), found, warnings: ready.warnings }))
+    Ok(Box::new(BaseBackup { volume: Some(volume), found, warnings }))
 }
 
 /// The command line of `pg_basebackup`, and the account it runs as.
@@ -113,10 +115,9 @@ fn write_password_file(from: &Path, workspace: &Path) -> Result<PathBuf> {
 struct Ready {
     major: u32,
     size: u64,
-    warnings: Vec<String>,
 }
 
-fn check(address: &Address, wanted: &[String]) -> Result<Ready> {
+fn check(address: &Address) -> Result<Ready> {
     let mut client = address.connect_any(CATALOG_TIMEOUT)?;
     let major = version_num(&mut client)? / 10_000;
     refuse_tablespaces(&mut client)?;
@@ -126,6 +127,17 @@ fn check(address: &Address, wanted: &[String]) -> Result<Ready> {
     let size = client
         .query_one("SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 FROM pg_database", &[])
         .map_or(0, |row| row.get::<_, i64>(0).max(0) as u64);
+    Ok(Ready { major: major.max(0) as u32, size })
+}
+
+/// What is weaker in any base backup of this cluster than it could be.
+pub(crate) fn weaknesses(address: &Address, wanted: &[String], task: &Task) -> Result<Vec<String>> {
+    let (address, wanted) = (address.clone(), wanted.to_vec());
+    within(TALK_TIMEOUT, "preparing the base backup", task, move || ask_weaknesses(&address, &wanted))
+}
+
+fn ask_weaknesses(address: &Address, wanted: &[String]) -> Result<Vec<String>> {
+    let mut client = address.connect_any(CATALOG_TIMEOUT)?;
     let mut unlogged = Vec::new();
     for database in census::databases(&mut client, wanted)? {
         // A database that is closed to this role is backed up all the same; only this remark is lost.
@@ -141,7 +153,7 @@ fn check(address: &Address, wanted: &[String]) -> Result<Ready> {
         warnings
             .push("the cluster has no data checksums: damage of its files is not noticed when they are read".into());
     }
-    Ok(Ready { major: major.max(0) as u32, size, warnings })
+    Ok(warnings)
 }
 
 fn refuse_tablespaces(client: &mut Client) -> Result<()> {
@@ -151,7 +163,10 @@ fn refuse_tablespaces(client: &mut Client) -> Result<()> {
     }
     Err(Error::new(
         Code::PostgresUnsupported,
-        format!("the cluster has tablespaces, which a base backup does not include yet: {}", tablespaces.join(", ")),
+        format!(
+            "the cluster has tablespaces, which pg_basebackup cannot stream with the rest: {}",
+            tablespaces.join(", ")
+        ),
     )
     .with_hint(
         "move their tables into the default tablespace: ALTER TABLE ALL IN TABLESPACE … SET TABLESPACE pg_default",
@@ -182,7 +197,7 @@ impl FullBackup for BaseBackup {
         if position.is_none() {
             return Err(Error::new(Code::PostgresToolFailed, "the base backup was not read to its end"));
         }
-        Ok(FullReport { position, warnings: self.warnings, statistics: None })
+        Ok(FullReport { position, warnings: self.warnings, ..FullReport::default() })
     }
 }
 

@@ -6,7 +6,7 @@
 //! and base backups leave it alone. Autovacuum's `ANALYZE` writes statistics and so moves it too; that errs on the safe
 //! side. Rows of unlogged tables are not counted, because recovery empties those.
 
-use super::connection::{Address, CATALOG_TIMEOUT, asking, explain, quoted, within};
+use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, explain, quoted, within};
 use crate::artifact::statistics::Statistics;
 use crate::base::bytes::{GIB, human};
 use crate::base::clock::Stopwatch;
@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(crate) const COUNT_LIMIT_BYTES: u64 = 4 * GIB;
 /// How long counting may take in all.
 pub(crate) const COUNT_BUDGET: Duration = Duration::from_secs(120);
+/// See the module: what any write moves.
+const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
 /// Most lines of schema that a manifest carries.
 const SCHEMA_LINES_MAX: usize = 20_000;
 
@@ -66,6 +68,30 @@ pub(crate) fn take(address: &Address, scope: &Scope, task: &Task) -> Result<Cens
         Err(cause) if cause.code() == Code::Cancelled => Err(cause),
         Err(cause) => Ok(Census { statistics: Statistics::not_checked(cause.message()), mark: None }),
     }
+}
+
+/// The mark alone; `None` where the server cannot be asked. The only error is `CANCELLED`.
+pub(crate) fn mark(address: &Address, wanted: &[String], task: &Task) -> Result<Option<String>> {
+    let (address, wanted) = (address.clone(), wanted.to_vec());
+    let asked = within(TALK_TIMEOUT, "asking for the snapshots", task, move || {
+        let databases = databases(&mut address.connect_any(CATALOG_TIMEOUT)?, &wanted)?;
+        let mut marks = BTreeSet::new();
+        for database in &databases {
+            let mut client = address.connect(database, CATALOG_TIMEOUT)?;
+            let row = client.query_one(SNAPSHOT, &[]).map_err(asking("the snapshot"))?;
+            marks.insert(row.get::<_, String>(0));
+        }
+        Ok(joined(marks))
+    });
+    match asked {
+        Err(cause) if cause.code() == Code::Cancelled => Err(cause),
+        asked => Ok(asked.ok().flatten()),
+    }
+}
+
+fn joined(marks: BTreeSet<String>) -> Option<String> {
+    let mark = marks.into_iter().collect::<Vec<_>>().join(" ");
+    (!mark.is_empty()).then_some(mark)
 }
 
 struct Counting<'a> {
@@ -131,8 +157,7 @@ impl<'a> Counting<'a> {
             self.remark(format!("{left_out} objects of the schema were not listed"));
         }
         self.statistics.remark = self.stopped;
-        let mark = self.marks.into_iter().collect::<Vec<_>>().join(" ");
-        Ok(Census { statistics: self.statistics, mark: (!mark.is_empty()).then_some(mark) })
+        Ok(Census { statistics: self.statistics, mark: joined(self.marks) })
     }
 
     fn database(&mut self, client: &mut Client, database: &str, task: &Task) -> Result<()> {
@@ -143,8 +168,7 @@ impl<'a> Counting<'a> {
             .read_only(true)
             .start()
             .map_err(asking(&what))?;
-        let snapshot: String =
-            transaction.query_one("SELECT pg_current_snapshot()::text", &[]).map_err(asking(&what))?.get(0);
+        let snapshot: String = transaction.query_one(SNAPSHOT, &[]).map_err(asking(&what))?.get(0);
         self.marks.insert(snapshot);
         self.statistics.schema.insert(format!("database {}", plain(database)));
         let tables = tables(&mut transaction).map_err(asking(&what))?;

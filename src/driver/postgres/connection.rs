@@ -57,10 +57,15 @@ impl Address {
         })
     }
 
+    /// Databases that are tried, in order, when any will do.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &str> {
+        self.preferred.iter().map(String::as_str).chain(MAINTENANCE_DATABASES)
+    }
+
     /// Connects to whichever database can be had.
     pub(crate) fn connect_any(&self, statement_timeout: Duration) -> Result<Client> {
         let mut last = None;
-        for database in self.preferred.iter().map(String::as_str).chain(MAINTENANCE_DATABASES) {
+        for database in self.candidates() {
             match self.try_connect(database, statement_timeout)? {
                 Ok(client) => return Ok(client),
                 Err(cause) => {

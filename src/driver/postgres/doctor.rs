@@ -3,7 +3,7 @@
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
 use super::inspection::{setting, version_num};
 use super::tools::Tools;
-use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection};
+use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection, online};
 use crate::base::process::{self, OsUser};
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
@@ -112,14 +112,26 @@ fn files(settings: &PostgresDriverSettings) -> Vec<Finding> {
 /// What the running server says; and its major version.
 fn server(address: &Address, role: &str) -> Result<(u32, Vec<Finding>)> {
     let mut client = address.connect_any(CATALOG_TIMEOUT)?;
-    let major = version_num(&mut client)?.max(0) as u32 / 10_000;
+    let version_num = version_num(&mut client)?;
+    let major = version_num.max(0) as u32 / 10_000;
     let mut found = grants::obstacles(&mut client, role)?;
     found.extend(grants::weaknesses(&mut client, role)?);
+    let refused = online::refused_in(address)?;
+    found.extend(refused.as_ref().map(|database| grants::backup_functions(version_num, role, database)));
     let tablespaces = base_backup::tablespaces(&mut client)?;
     if !tablespaces.is_empty() {
-        let text = format!("the cluster has tablespaces, which are not backed up yet: {}", tablespaces.join(", "));
-        let fix = "ALTER TABLE ALL IN TABLESPACE … SET TABLESPACE pg_default; DROP TABLESPACE …;";
-        found.push(finding("tablespaces", Severity::Error, text, fix));
+        let named = tablespaces.join(", ");
+        found.push(match refused.is_none() && online::takes_tablespaces(version_num) {
+            true => {
+                let text = format!("a restore puts tablespaces inside the data directory: {named}");
+                finding("tablespaces", Severity::Info, text, "")
+            }
+            false => {
+                let text = format!("the cluster has tablespaces, which cannot be backed up here: {named}");
+                let fix = "ALTER TABLE ALL IN TABLESPACE … SET TABLESPACE pg_default; DROP TABLESPACE …;";
+                finding("tablespaces", Severity::Error, text, fix)
+            }
+        });
     }
     if setting(&mut client, "data_checksums")?.as_deref() == Some("off") {
         let text = "data checksums are off: damage by the disk is not noticed and would be backed up as it is";

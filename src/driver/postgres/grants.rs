@@ -2,6 +2,7 @@
 
 use super::connection::{asking, quoted};
 use super::inspection::setting;
+use super::online;
 use crate::base::Result;
 use crate::base::task::Severity;
 use crate::driver::Finding;
@@ -39,6 +40,20 @@ pub(crate) fn obstacles(client: &mut Client, role: &str) -> Result<Vec<Finding>>
         ));
     }
     Ok(found)
+}
+
+/// The right to begin and end a backup, without which `pg_basebackup` has to do it; asked for in `database`.
+pub(crate) fn backup_functions(version_num: i32, role: &str, database: &str) -> Finding {
+    let (start, stop) = online::signatures(version_num);
+    Finding {
+        code: "role-without-backup-functions".to_owned(),
+        severity: Severity::Warning,
+        text: format!(
+            "the role {role} may not call the functions that begin and end a backup, so that backups go through \
+             pg_basebackup, which is slower and takes no tablespaces"
+        ),
+        fix: format!("GRANT EXECUTE ON FUNCTION {start}, {stop} TO {}; -- in the database {database}", quoted(role)),
+    }
 }
 
 /// Rights whose absence makes a backup's record poorer, but not the backup.

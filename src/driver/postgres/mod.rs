@@ -2,7 +2,8 @@
 //!
 //! - `connection`: SQL connections, bounded in time; `tools`: PostgreSQL's own programs
 //! - `inspection`, `control_file`, `postmaster`: what there is, and whether a server uses it
-//! - `census`: rows and schema; `base_backup`: the full backup; `outside_files`: what that leaves out
+//! - `census`: rows and schema; `outside_files`: what lies outside the data directory
+//! - `online`: the full backup, read from the data directory; `base_backup`: by `pg_basebackup`, where that cannot be
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
 
@@ -14,6 +15,7 @@ mod control_file;
 mod doctor;
 mod grants;
 mod inspection;
+mod online;
 mod outside_files;
 mod postmaster;
 mod restore;
@@ -28,6 +30,7 @@ use crate::base::process::Launcher;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT};
+use online::Outlook;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +60,8 @@ pub struct PostgresDriverSettings {
     pub config_directory: Option<PathBuf>,
     /// The kind of full backup to make by default.
     pub full: BackupKind,
+    /// How many lanes a base is read in; `None` = by its size.
+    pub lanes: Option<u32>,
 }
 
 /// A PostgreSQL cluster.
@@ -112,6 +117,10 @@ impl Driver for PostgresDriver {
         census::take(&self.address, &census::Scope::of(&self.settings.databases), task)
     }
 
+    fn census_mark(&self, task: &Task) -> Result<Option<String>> {
+        census::mark(&self.address, &self.settings.databases, task)
+    }
+
     fn default_kind(&self) -> BackupKind {
         self.settings.full
     }
@@ -128,7 +137,14 @@ impl Driver for PostgresDriver {
             )
             .with_hint("set `full = \"base\"` in the target's section, or leave out `--type`"));
         }
-        base_backup::begin(&self.settings, &self.address, &self.tools, workspace, task)
+        let weaknesses = base_backup::weaknesses(&self.address, &self.settings.databases, task)?;
+        match online::prepare(&self.settings, &self.address, task)? {
+            Outlook::Ready(ready) => online::begin(*ready, self.settings.lanes, weaknesses, task),
+            Outlook::Unfit(why) => {
+                task.info(format!("read by pg_basebackup, not from the data directory: {why}"));
+                base_backup::begin(&self.settings, &self.address, &self.tools, weaknesses, workspace, task)
+            }
+        }
     }
 
     fn outside_files(&self, task: &Task) -> Result<Vec<OutsideFile>> {

@@ -29,6 +29,11 @@ pub(crate) fn is_running(data_directory: &Path) -> Result<bool> {
     Ok(any_process_in(data_directory))
 }
 
+/// Whether the process of this number works in `data_directory`, as a server's all do.
+pub(crate) fn is_process_in(pid: i32, data_directory: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| is_same(&directory, data_directory))
+}
+
 fn is_server_on(pid: i32, data_directory: &Path) -> bool {
     match state(pid) {
         Some('Z' | 'X' | 'x') => return false,

@@ -67,6 +67,10 @@ struct Session {
 }
 
 impl RestoreSession for Session {
+    fn takes_lanes_side_by_side(&self) -> bool {
+        true
+    }
+
     fn sink(&mut self, object: &ObjectRecord, _task: &Task) -> Result<Option<Box<dyn VolumeSink>>> {
         match (object.role, object.content) {
             // Configuration outside the data directory is the operator's to compare, not to be overwritten.
@@ -92,7 +96,7 @@ impl RestoreSession for Session {
             return Err(corrupted(format!("the restored directory {} lacks {missing}", directory.display())));
         }
         self.check_identity()?;
-        refuse_tablespaces(directory)?;
+        self.settle_tablespaces(task)?;
         for name in NOT_OURS {
             atomic_file::remove(&directory.join(name))?;
         }
@@ -117,6 +121,41 @@ impl RestoreSession for Session {
 }
 
 impl Session {
+    /// Without this setting a server that recovers takes such tablespaces for leftovers and gives up.
+    fn allow_tablespaces_inside(&self) -> Result<()> {
+        let path = self.place.directory.join("postgresql.auto.conf");
+        let appended = "\n# Its tablespaces were restored into the data directory.\nallow_in_place_tablespaces = on\n";
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(appended.as_bytes()))
+            .map_err(|cause| Error::io("writing", &path, cause))
+    }
+
+    /// Has the tablespaces where they were unpacked, inside the data directory.
+    fn settle_tablespaces(&self, task: &Task) -> Result<()> {
+        let directory = &self.place.directory;
+        let path = directory.join("tablespace_map");
+        let map = match fs::read_to_string(&path) {
+            Ok(map) => map,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(Error::io("reading", &path, cause)),
+        };
+        let missing = missing_tablespaces(directory, &map);
+        if !missing.is_empty() {
+            let text = format!("the backup lacks the tablespaces {}", missing.join(", "));
+            return Err(Error::new(Code::BackupCorrupted, text));
+        }
+        atomic_file::remove(&path)?;
+        if !map.trim().is_empty() {
+            self.allow_tablespaces_inside()?;
+            let places = map.trim().replace('\n', ", ");
+            task.warn(format!("tablespaces are inside the restored directory, in pg_tblspc; they were: {places}"));
+        }
+        Ok(())
+    }
+
     /// The archive must be of the cluster that the signed manifest names.
     fn check_identity(&self) -> Result<()> {
         let identity = control_file::read(&self.place.directory)
@@ -134,19 +173,17 @@ impl Session {
     }
 }
 
-/// A tablespace map makes the server create links to places outside, possibly those of the cluster in service.
-fn refuse_tablespaces(directory: &Path) -> Result<()> {
-    let path = directory.join("tablespace_map");
-    let map = match fs::read_to_string(&path) {
-        Ok(map) => map,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(cause) => return Err(Error::io("reading", &path, cause)),
+/// The numbers of the tablespaces in a map whose directories are not there. A map makes the server create links to places
+/// outside, possibly those of the cluster in service; without it a tablespace is the directory of its number.
+fn missing_tablespaces(directory: &Path, map: &str) -> Vec<String> {
+    // The name of a place may go on in the next line; the line's end is then escaped.
+    let lines = map.replace("\\\n", " ");
+    let numbers = lines.lines().filter_map(|line| line.split(' ').next()).filter(|number| !number.is_empty());
+    let is_there = |number: &str| {
+        let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+        plain && directory.join("pg_tblspc").join(number).is_dir()
     };
-    if map.trim().is_empty() {
-        return Ok(());
-    }
-    let text = format!("the backup has tablespaces, which cannot be restored yet: {}", map.trim().replace('\n', ", "));
-    Err(Error::new(Code::PostgresUnsupported, text))
+    numbers.filter(|number| !is_there(number)).map(str::to_owned).collect()
 }
 
 /// Unpacks what is written to it.
@@ -167,8 +204,12 @@ impl Write for BaseSink {
 
 impl VolumeSink for BaseSink {
     fn finish(self: Box<Self>, _task: &Task) -> Result<()> {
-        let unpacked = self.unpacker.finish()?;
-        *self.unpacked.lock().unwrap_or_else(|p| p.into_inner()) = Some(unpacked);
+        let lane = self.unpacker.finish()?;
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
+        let all = unpacked.get_or_insert_default();
+        all.files += lane.files;
+        all.directories += lane.directories;
+        all.bytes += lane.bytes;
         Ok(())
     }
 }
@@ -178,12 +219,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tablespace_map_is_refused() {
+    fn a_tablespace_without_its_directory_is_missed() {
         let place = tempfile::tempdir().expect("tempdir");
-        assert!(refuse_tablespaces(place.path()).is_ok());
-        fs::write(place.path().join("tablespace_map"), b"").expect("map");
-        assert!(refuse_tablespaces(place.path()).is_ok());
-        fs::write(place.path().join("tablespace_map"), b"16384 /srv/fast\n").expect("map");
-        assert_eq!(refuse_tablespaces(place.path()).map_err(|e| e.code()), Err(Code::PostgresUnsupported));
+        fs::create_dir_all(place.path().join("pg_tblspc/16384")).expect("directory");
+        let missing = |map: &str| missing_tablespaces(place.path(), map);
+        assert!(missing("").is_empty() && missing("16384 /srv/fast\n").is_empty());
+        assert!(missing("16384 /srv/odd\\\nname\n").is_empty());
+        assert_eq!(missing("16384 /srv/fast\n16385 /srv/slow\n../16384 /x\n"), ["16385", "../16384"]);
     }
 }

@@ -151,6 +151,7 @@ fn manifest(spec: &VolumeSpec, bytes: &[u8], statistics: Statistics) -> Manifest
         sha256: String::new(),
         objects: vec![object],
         warnings: vec![],
+        suspect: Vec::new(),
         note: None,
         id,
     }

@@ -89,9 +89,7 @@ pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool>
 }
 
 fn not_available(target: &Target) -> Error {
-    let engine = target.driver.engine().as_str();
-    let text =
-        format!("the log of {} cannot be archived: for {engine} this version takes full backups only", target.name);
+    let text = format!("the log of {} cannot be archived: {}", target.name, target.driver.why_no_log());
     Error::new(Code::NotAvailable, text)
         .with_hint(format!("`neo4j-backupctl backup {}` takes a full backup", target.name))
 }

@@ -57,6 +57,7 @@ pub(super) fn compose(
         sha256: sha256.unwrap_or_default(),
         objects: taken.objects,
         warnings: taken.report.warnings,
+        suspect: taken.report.suspect,
         note: request.note.clone(),
     }
 }

@@ -11,15 +11,16 @@ pub(crate) mod stopped_server;
 
 pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
 
-use crate::artifact::manifest::{Content, ObjectRecord, Role, SignedManifest};
+use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role, SignedManifest};
 use crate::artifact::statistics::Statistics;
 use crate::base::clock::Stopwatch;
 use crate::base::ids::{BackupId, BackupKind};
-use crate::base::task::Task;
+use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::{Census, FullReport, Source};
 use crate::operation::answer::BackupReport;
 use crate::operation::context::{Context, Lane, Target};
+use crate::operation::records::Happening;
 use crate::operation::request::{ArchiveRequest, BackupRequest};
 use crate::operation::{archive, records, restore, unfinished};
 use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
@@ -151,15 +152,14 @@ fn take(
     };
     let census = match report.statistics.take() {
         Some(statistics) => Census { statistics, mark: None },
-        None => settle_census(before, was_running.then(|| driver.census(task)).transpose()?),
+        None => settle_census(before, if was_running { driver.census_mark(task)? } else { None }),
     };
     Ok(Taken { objects, report, census, downtime })
 }
 
 /// Counts hold for the backup's very moment only if nothing was written from the counting until after that moment.
-fn settle_census(before: Census, after: Option<Census>) -> Census {
+fn settle_census(before: Census, after_mark: Option<String>) -> Census {
     let mut census = before;
-    let after_mark = after.and_then(|census| census.mark);
     census.statistics.exact =
         !census.statistics.counts.is_empty() && census.mark.is_some() && census.mark == after_mark;
     if !census.statistics.exact && census.statistics.remark.is_none() {
@@ -227,8 +227,23 @@ fn finish(
         }
     }
     require_survivor(branches)?;
+    tell_of_damage(context, target, &template)?;
     let signed = last.ok_or_else(|| Error::new(Code::Internal, "no repository took the manifest"))?;
     Ok((signed, complete))
+}
+
+/// A backup of damaged files is better than none, but nobody may take it for a good one.
+fn tell_of_damage(context: &Context, target: &Target, manifest: &Manifest) -> Result<()> {
+    let Some(first) = manifest.suspect.first() else { return Ok(()) };
+    let text = format!(
+        "{} was taken of damaged files ({} of them, first {first}); cleanup deletes nothing of {} while it is there",
+        manifest.id,
+        manifest.suspect.len(),
+        target.name
+    );
+    let (name, actor) = ("backup-suspect", "neo4j-backupd");
+    let target = Some(&target.name);
+    records::event(context, Happening { severity: Severity::Error, name, target, job: None, actor, text: &text })
 }
 
 fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -> Result<BackupReport> {
@@ -261,8 +276,8 @@ fn report(failures: Vec<Error>, signed: SignedManifest, complete: Vec<String>) -
 /// What ran, as B4 wants to read it.
 fn method_of(id: &BackupId, engine: &str) -> String {
     match (engine, id.kind.as_str()) {
+        ("neo4j", "enterprise") => "neo4j-admin database backup".to_owned(),
         ("neo4j", "dump") => "neo4j-admin database dump".to_owned(),
-        ("postgresql", "base") => "pg_basebackup".to_owned(),
         (engine, kind) => format!("{engine} {kind}"),
     }
 }
@@ -295,12 +310,10 @@ mod tests {
 
     #[test]
     fn counts_are_exact_only_if_the_mark_stood_still() {
-        assert!(settle_census(census(1, Some("7")), Some(census(1, Some("7")))).statistics.exact);
-        for (before, after) in [
-            (census(1, Some("7")), Some(census(1, Some("8")))),
-            (census(1, None), Some(census(1, None))),
-            (census(1, Some("7")), None),
-        ] {
+        assert!(settle_census(census(1, Some("7")), Some("7".to_owned())).statistics.exact);
+        for (before, after) in
+            [(census(1, Some("7")), Some("8".to_owned())), (census(1, None), None), (census(1, Some("7")), None)]
+        {
             let settled = settle_census(before, after).statistics;
             assert!(!settled.exact && settled.remark.is_some());
         }

@@ -4,6 +4,7 @@ use crate::artifact::manifest::{Content, ObjectRecord, Role};
 use crate::artifact::object_key::{self, ObjectKey};
 use crate::artifact::signing::Key;
 use crate::base::ids::BackupId;
+use crate::base::side_by_side;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{Source, Volume};
@@ -12,7 +13,7 @@ use crate::operation::context::Target;
 use crate::pipeline::{self, Compression, Protection, SealSpec};
 use crate::repository::catalog::Repository;
 use crate::repository::store::{Commit, ObjectFacts, ObjectWriter};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Mutex;
 
@@ -157,7 +158,23 @@ impl Outline {
     }
 
     fn compression(&self, sealing: &Sealing) -> Compression {
-        if self.compressed { Compression::None } else { sealing.compression }
+        match sealing.compression {
+            _ if self.compressed => Compression::None,
+            Compression::Zstd { level, workers } if self.striped => {
+                Compression::Zstd { level, workers: workers_of_a_lane(workers) }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Lanes share the processors. Where each has one at most, its own thread compresses: workers would only copy what they
+/// are handed.
+fn workers_of_a_lane(workers: u32) -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    match processors / LANES_AT_ONCE {
+        0 | 1 => 0,
+        share => workers.min(share as u32),
     }
 }
 
@@ -200,36 +217,7 @@ pub(crate) fn write_volumes(
     at_once: usize,
     task: &Task,
 ) -> Result<Vec<ObjectRecord>> {
-    let queue: Mutex<VecDeque<(usize, Volume)>> = Mutex::new(volumes.into_iter().enumerate().collect());
-    let records: Mutex<Vec<(usize, ObjectRecord)>> = Mutex::new(Vec::new());
-    let failure: Mutex<Option<Error>> = Mutex::new(None);
-    let work = || {
-        loop {
-            if failure.lock().unwrap_or_else(|p| p.into_inner()).is_some() {
-                return;
-            }
-            let next = queue.lock().unwrap_or_else(|p| p.into_inner()).pop_front();
-            let Some((index, volume)) = next else { return };
-            match write_volume(shape, volume, branches, task) {
-                Ok(record) => records.lock().unwrap_or_else(|p| p.into_inner()).push((index, record)),
-                Err(error) => {
-                    failure.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..at_once {
-            scope.spawn(work);
-        }
-        work();
-    });
-    if let Some(error) = failure.into_inner().unwrap_or_else(|p| p.into_inner()) {
-        return Err(error);
-    }
-    let mut records = records.into_inner().unwrap_or_else(|p| p.into_inner());
-    records.sort_by_key(|(index, _)| *index);
-    Ok(records.into_iter().map(|(_, record)| record).collect())
+    side_by_side::each(volumes, at_once, |volume| write_volume(shape, volume, branches, task))
 }
 
 fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &Task) -> Result<ObjectRecord> {
@@ -257,21 +245,24 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
     Ok(record)
 }
 
-/// Reads every object back from every living branch and compares the stored bytes, part by part and as a whole, with what
-/// was proven to open while it was sealed. Only what passes here counts.
+/// Reads every object back from every living branch, some side by side, and compares the stored bytes, part by part and as
+/// a whole, with what was proven to open while it was sealed. Only what passes here counts.
 pub(crate) fn read_back(records: &[ObjectRecord], branches: &[Branch], task: &Task) -> Result<()> {
     for branch in branches.iter().filter(|branch| branch.is_alive()) {
-        for record in records {
+        side_by_side::each(records.iter().collect(), LANES_AT_ONCE, |record: &ObjectRecord| {
             task.check()?;
+            if !branch.is_alive() {
+                return Ok(());
+            }
             let stored = branch.repository.store().read(&record.key, None);
             let result = stored.and_then(|mut stored| pipeline::verify_stored(record, &mut stored, task));
             if let Err(error) = result {
                 task.check()?;
                 task.warn(format!("reading back {}: {error}", record.key));
                 branch.fail(error.context("reading back what was just written"));
-                break;
             }
-        }
+            Ok(())
+        })?;
     }
     require_survivor(branches)
 }

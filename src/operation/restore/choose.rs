@@ -229,7 +229,7 @@ fn no_base(target: &Target, repository: &Repository, candidates: &[Candidate]) -
             format!("no backup of {name} in repository {place} names a point of the log that a replay could begin at");
         return match target.driver.log() {
             Some(_) => Error::new(Code::BackupNotFound, text),
-            None => Error::new(Code::NotAvailable, format!("{text}: its log is not archived by this version"))
+            None => Error::new(Code::NotAvailable, format!("{text}: {}", target.driver.why_no_log()))
                 .with_hint(format!("without a target, `neo4j-backupctl restore {name}` gives the newest full backup")),
         };
     };

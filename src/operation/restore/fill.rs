@@ -3,13 +3,15 @@
 use super::choose::Chosen;
 use super::log_plan::{self, LogPlan};
 use crate::artifact::log_batch::LogMark;
-use crate::artifact::manifest::Role;
+use crate::artifact::manifest::{Content, ObjectRecord, Role};
 use crate::base::process::OsUser;
+use crate::base::side_by_side;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession};
 use crate::operation::answer::RestoreReport;
 use crate::operation::backup::FACT_OS_USER;
+use crate::operation::backup::objects::LANES_AT_ONCE;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_object;
 use crate::operation::request::RestoreRequest;
@@ -126,15 +128,24 @@ fn write_objects(target: &Target, chosen: &Chosen, session: &mut dyn RestoreSess
         let mut stored = chosen.repository.store().read(&object.key, None)?;
         pipeline::unseal(object, &keyring, &target.read_policy, &mut stored, &mut std::io::sink(), task)?;
     }
-    for object in data() {
-        task.check()?;
-        let Some(mut sink) = session.sink(object, task)? else { continue };
-        let mut stored = chosen.repository.store().read(&object.key, None)?;
-        let opened = pipeline::unseal(object, &keyring, &target.read_policy, &mut stored, &mut sink, task);
-        opened.and_then(|()| sink.finish(task)).map_err(|error| error.context(format!("restoring {}", object.key)))?;
-    }
-    if data().next().is_none() {
+    let objects: Vec<&ObjectRecord> = data().collect();
+    if objects.is_empty() {
         return Err(Error::new(Code::BackupCorrupted, format!("{} holds no data", chosen.manifest.id)));
+    }
+    let parallel = session.takes_lanes_side_by_side();
+    let same_tree =
+        |a: &ObjectRecord, b: &ObjectRecord| a.content == Content::Tar && b.content == Content::Tar && a.name == b.name;
+    for lanes in objects.chunk_by(|a, b| parallel && same_tree(a, b)) {
+        let mut sinks = Vec::new();
+        for object in lanes {
+            sinks.extend(session.sink(object, task)?.map(|sink| (*object, sink)));
+        }
+        side_by_side::each(sinks, LANES_AT_ONCE, |(object, mut sink)| {
+            task.check()?;
+            let mut stored = chosen.repository.store().read(&object.key, None)?;
+            let opened = pipeline::unseal(object, &keyring, &target.read_policy, &mut stored, &mut sink, task);
+            opened.and_then(|()| sink.finish(task)).map_err(|error| error.context(format!("restoring {}", object.key)))
+        })?;
     }
     Ok(())
 }

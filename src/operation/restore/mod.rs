@@ -48,6 +48,9 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     if request.backup.is_none() {
         tell_of_newer_objects(context, target, &chosen, task)?;
     }
+    if !chosen.manifest.suspect.is_empty() {
+        task.warn(format!("{} was taken of damaged files: {}", chosen.manifest.id, chosen.manifest.suspect.join("; ")));
+    }
     let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);

@@ -25,12 +25,15 @@ fn stub(server: &PostgresServer, place: &Path, name: &str, script: &str) -> Path
 fn a_tool_that_lies_is_found_out() {
     let (place, server) = cluster(&PostgresOptions::default());
     let path = place.path().join("base.tar");
-    back_up(&driver(&server), &path).expect("backup");
+    // One that may replicate and no more is served by pg_basebackup.
+    server.sql("CREATE ROLE streamer LOGIN REPLICATION");
+    let streamer = PostgresDriverSettings { user: "streamer".to_owned(), ..settings(&server) };
+    back_up(&PostgresDriver::new(streamer.clone(), Arc::new(LocalLauncher::default())), &path).expect("backup");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
     let length = fs::metadata(&path).expect("archive").len();
     let run = |script: &str| {
         let bin_directory = stub(&server, place.path(), "pg_basebackup", script);
-        let settings = PostgresDriverSettings { bin_directory, ..settings(&server) };
+        let settings = PostgresDriverSettings { bin_directory, ..streamer.clone() };
         let driver = PostgresDriver::new(settings, Arc::new(LocalLauncher::default()));
         back_up(&driver, &place.path().join("stub.tar"))
     };

@@ -32,6 +32,11 @@ fn other_kinds_and_tablespaces_are_refused() {
     fs::create_dir(&fast).expect("tablespace");
     server.give(&fast);
     server.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display()));
+    assert!(codes(&driver).contains(&"tablespaces".to_owned()));
+    // pg_basebackup, which a role without the functions has to use, takes none of them.
+    server.sql("CREATE ROLE streamer LOGIN REPLICATION");
+    let streamer = PostgresDriverSettings { user: "streamer".to_owned(), ..settings(&server) };
+    let driver = PostgresDriver::new(streamer, Arc::new(LocalLauncher::default()));
     let error = refusal(&driver, BackupKind::Base);
     assert!(error.code() == Code::PostgresUnsupported && error.message().contains("fast in /"), "{error:?}");
     assert!(codes(&driver).contains(&"tablespaces".to_owned()));
@@ -66,6 +71,12 @@ fn each_missing_right_names_the_statement_that_grants_it() {
     let error = back_up(&driver, &archive).expect_err("refused");
     let hint = error.hint();
     assert!(error.code() == Code::PostgresToolFailed && hint.contains("local replication neo4j-backup"), "{error:?}");
+
+    // Who may begin and end a backup needs none of that.
+    let finding = doctor(&driver, "role-without-backup-functions").expect("noticed");
+    server.sql(&finding.fix);
+    assert_eq!(doctor(&driver, "role-without-backup-functions"), None);
+    back_up(&driver, &archive).expect("read from the data directory");
 }
 
 /// Peer authentication, as Debian sets clusters up, and an agent whose account is not called as its role.

@@ -31,7 +31,8 @@ impl StoreId {
         format!("{:016x}{:016x}", self.created_ms, self.random)
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<StoreId> {
+    /// Reads a serialised store id; `None` = these bytes are none.
+    pub(in crate::driver::neo4j) fn parse(bytes: &[u8]) -> Option<StoreId> {
         let (&present, rest) = bytes.split_first()?;
         let number = |at: usize| rest.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
         let (created_ms, random) = (number(0)?, number(8)?);

@@ -5,18 +5,14 @@
 //! and which ones were left out and have to be removed again.
 
 use crate::base::{Code, Error, Result};
+use crate::driver::tar_archive::{Copying, TarArchive};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
-use tar::{EntryType, Header};
 
 /// The last member's name.
 pub(in crate::driver::neo4j) const LISTING: &str = ".neo4j-backup-files.json";
-/// Bytes in a tar block.
-const BLOCK: u64 = 512;
-/// Bytes copied at once.
-const COPY_SIZE: usize = 256 << 10;
 
 /// A file of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,58 +36,37 @@ pub(in crate::driver::neo4j) struct Listing {
 
 /// Writes an archive.
 pub(in crate::driver::neo4j) struct Archive<W> {
-    out: W,
+    tar: TarArchive<Copying<W>>,
     listing: Listing,
-    buffer: Vec<u8>,
 }
 
 impl<W: Write> Archive<W> {
     /// Begins an archive.
     pub(in crate::driver::neo4j) fn new(out: W) -> Self {
-        Archive { out, listing: Listing::default(), buffer: vec![0; COPY_SIZE] }
+        Archive { tar: TarArchive::new(Copying::new(out)), listing: Listing::default() }
     }
 
-    /// Adds a file of exactly `size` bytes: what `read` gives less is made up by zeros. `read` gets a buffer and the
-    /// offset it is for, and returns how many bytes it put there; 0 = there are no more.
+    /// Adds a file; see [`TarArchive::file`].
     pub(in crate::driver::neo4j) fn file(
         &mut self,
         path: &Path,
         size: u64,
-        mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+        read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
     ) -> Result<()> {
         let name = path.to_str().ok_or_else(|| unnameable(path))?.to_owned();
-        self.write(&header(path, size)?)?;
-        let (mut offset, mut crc, mut ended) = (0, 0, false);
-        while offset < size {
-            let wanted = self.buffer.len().min(usize::try_from(size - offset).unwrap_or(usize::MAX));
-            let mut got = match ended {
-                true => 0,
-                false => read(&mut self.buffer[..wanted], offset).map_err(|cause| Error::io("reading", path, cause))?,
-            };
-            if got == 0 {
-                ended = true;
-                self.buffer[..wanted].fill(0);
-                got = wanted;
-            }
-            crc = crc32c::crc32c_append(crc, &self.buffer[..got]);
-            let piece = &self.buffer[..got];
-            self.out.write_all(piece).map_err(closed)?;
-            offset += got as u64;
-        }
-        self.pad(size)?;
+        let crc32c = self.tar.file(path, size, read)?;
         let times = self.listing.files.get(&name).map_or(0, |listed| listed.times) + 1;
-        self.listing.files.insert(name, Listed { times, size, crc32c: crc });
+        self.listing.files.insert(name, Listed { times, size, crc32c });
         Ok(())
     }
 
     /// Adds a file whose bytes are at hand.
     pub(in crate::driver::neo4j) fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.file(path, bytes.len() as u64, |buffer, offset| {
-            let rest = bytes.get(offset as usize..).unwrap_or_default();
-            let count = rest.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
-        })
+        let name = path.to_str().ok_or_else(|| unnameable(path))?.to_owned();
+        let crc32c = self.tar.bytes(path, bytes)?;
+        let times = self.listing.files.get(&name).map_or(0, |listed| listed.times) + 1;
+        self.listing.files.insert(name, Listed { times, size: bytes.len() as u64, crc32c });
+        Ok(())
     }
 
     /// Says that a file which may have been added does not count.
@@ -103,42 +78,16 @@ impl<W: Write> Archive<W> {
 
     /// Adds the listing and the archive's end.
     pub(in crate::driver::neo4j) fn finish(mut self) -> Result<Listing> {
-        let listing = std::mem::take(&mut self.listing);
-        let text = serde_json::to_vec(&listing)
+        let text = serde_json::to_vec(&self.listing)
             .map_err(|cause| Error::new(Code::Internal, format!("listing the archive: {cause}")))?;
-        self.bytes(Path::new(LISTING), &text)?;
-        self.write(&[0; 2 * BLOCK as usize])?;
-        self.out.flush().map_err(closed)?;
-        Ok(listing)
+        self.tar.bytes(Path::new(LISTING), &text)?;
+        self.tar.finish()?;
+        Ok(self.listing)
     }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(closed)
-    }
-
-    fn pad(&mut self, size: u64) -> Result<()> {
-        let padding = size.next_multiple_of(BLOCK) - size;
-        self.write(&[0; BLOCK as usize][..padding as usize])
-    }
-}
-
-fn header(path: &Path, size: u64) -> Result<[u8; BLOCK as usize]> {
-    let mut header = Header::new_ustar();
-    header.set_path(path).map_err(|_| unnameable(path))?;
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o600);
-    header.set_size(size);
-    header.set_cksum();
-    Ok(*header.as_bytes())
 }
 
 fn unnameable(path: &Path) -> Error {
     Error::new(Code::Neo4jUnsupported, format!("{} is a name that a tar archive cannot hold", path.display()))
-}
-
-/// Whoever reads the stream has stopped doing so; why, he says himself.
-fn closed(cause: io::Error) -> Error {
-    Error::new(Code::Cancelled, format!("the archive is no longer wanted: {cause}"))
 }
 
 #[cfg(test)]
@@ -169,25 +118,5 @@ mod tests {
         }
         assert_eq!(names, ["databases/neo4j/a", "databases/neo4j/b", "databases/neo4j/a", LISTING]);
         assert_eq!(serde_json::from_str::<Listing>(&last).expect("listing"), listing);
-    }
-
-    #[test]
-    fn a_file_that_shrank_is_made_up_and_one_that_grew_is_cut() {
-        let mut out = Vec::new();
-        let mut archive = Archive::new(&mut out);
-        let source = |content: &'static [u8]| {
-            move |buffer: &mut [u8], offset: u64| {
-                let rest = content.get(offset as usize..).unwrap_or_default();
-                let count = rest.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&rest[..count]);
-                Ok(count)
-            }
-        };
-        archive.file(Path::new("short"), 4, source(b"ab")).expect("add");
-        archive.file(Path::new("long"), 2, source(b"abcd")).expect("add");
-        archive.finish().expect("finish");
-        assert_eq!(&out[512..516], b"ab\0\0");
-        assert_eq!(&out[1536..1540], b"ab\0\0");
-        assert_eq!(out.len() % 512, 0);
     }
 }

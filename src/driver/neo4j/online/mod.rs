@@ -18,14 +18,12 @@ pub(super) mod archive;
 mod logs;
 mod lucene;
 mod reflink;
-mod stream;
 mod survey;
 mod tree_file;
 
 use self::archive::Archive;
 use self::logs::PinnedLogs;
 use self::reflink::Cloner;
-use self::stream::{Producer, Stream};
 use self::survey::Survey;
 use self::tree_file::Outcome;
 use super::layout::Layout;
@@ -33,17 +31,22 @@ use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Content, LogPosition, Role};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
+use crate::driver::lanes::{LaneEnd, Lanes};
+use crate::driver::stream::{self, Producer, Stream};
 use crate::driver::{FullBackup, FullReport, Volume, VolumeReader, VolumeSpec};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// A lane is worth its own compressor from this many bytes of record stores on.
 const LANE_BYTES: u64 = 2 << 30;
 /// Lanes at most.
 const LANES_MAX: usize = 8;
+/// How often a cancelled job is noticed while one lane waits for the others.
+const WAIT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One database's part of a base.
 struct Part {
@@ -71,19 +74,14 @@ struct RecordFile {
     bytes: u64,
 }
 
-/// What the lanes tell each other and the end.
+/// What the lanes find out.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Lanes beside the first that have not ended.
-    running: usize,
-    /// One of them failed.
-    failed: bool,
     warnings: Vec<String>,
     end: Option<LogMark>,
 }
@@ -96,39 +94,6 @@ impl Shared {
     fn warn(&self, text: String, task: &Task) {
         task.warn(&text);
         self.lock().warnings.push(text);
-    }
-
-    /// Waits until every other lane has read its files.
-    fn await_others(&self) -> Result<()> {
-        let mut state = self.lock();
-        while state.running > 0 && !state.failed {
-            state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        if state.failed {
-            return Err(Error::new(Code::Cancelled, "another lane of the backup failed"));
-        }
-        Ok(())
-    }
-}
-
-/// Counts a lane as ended, also when it is abandoned before it was opened.
-struct LaneEnd {
-    shared: Arc<Shared>,
-    whole: bool,
-}
-
-impl LaneEnd {
-    fn succeed(mut self) {
-        self.whole = true;
-    }
-}
-
-impl Drop for LaneEnd {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.running -= 1;
-        state.failed |= !self.whole;
-        self.shared.changed.notify_all();
     }
 }
 
@@ -155,7 +120,6 @@ impl OnlineBackup {
         }
         let lanes = assign(records, lane_count(estimated_bytes));
         let shared = Arc::new(Shared::default());
-        shared.lock().running = lanes.len() - 1;
         Ok(OnlineBackup { shared, first: Some(parts), lanes, estimated_bytes, start })
     }
 }
@@ -204,14 +168,14 @@ impl FullBackup for OnlineBackup {
         };
         // The first lane waits for the others, so it is opened last; restored in any order.
         let mut volumes = Vec::new();
-        for (index, records) in others.into_iter().enumerate() {
+        let (waiting, ends) = Lanes::begin(others.len());
+        for (index, (records, end)) in others.into_iter().zip(ends).enumerate() {
             let bytes = records.iter().map(|file| file.bytes).sum();
-            let end = LaneEnd { shared: self.shared.clone(), whole: false };
             let open = move |task: &Task| Ok(boxed(open_records(records, end, task)));
             volumes.push(Volume { spec: spec(index + 1, bytes), open: Box::new(open) });
         }
         let (shared, bytes) = (self.shared.clone(), self.estimated_bytes);
-        let open = move |task: &Task| Ok(boxed(open_first(parts, own, shared, task)));
+        let open = move |task: &Task| Ok(boxed(open_first(parts, own, shared, waiting, task)));
         volumes.push(Volume { spec: spec(0, bytes), open: Box::new(open) });
         volumes
     }
@@ -229,7 +193,8 @@ impl FullBackup for OnlineBackup {
             log_contained: true,
             mark: Some(mark),
         };
-        Ok(FullReport { position: Some(position), warnings: std::mem::take(&mut state.warnings), statistics: None })
+        let warnings = std::mem::take(&mut state.warnings);
+        Ok(FullReport { position: Some(position), warnings, ..FullReport::default() })
     }
 }
 
@@ -248,7 +213,13 @@ fn open_records(records: Vec<RecordFile>, end: LaneEnd, task: &Task) -> Stream {
     })
 }
 
-fn open_first(parts: Vec<Part>, records: Vec<RecordFile>, shared: Arc<Shared>, task: &Task) -> Stream {
+fn open_first(
+    parts: Vec<Part>,
+    records: Vec<RecordFile>,
+    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
+    task: &Task,
+) -> Stream {
     let task = task.clone();
     stream::spawn(move |out| {
         let mut archive = Archive::new(out);
@@ -259,7 +230,9 @@ fn open_first(parts: Vec<Part>, records: Vec<RecordFile>, shared: Arc<Shared>, t
             copy_derived(&mut archive, part, &shared, &task)?;
         }
         copy_records(&mut archive, &records, &task)?;
-        shared.await_others()?;
+        while !lanes.await_others(WAIT_INTERVAL)? {
+            task.check()?;
+        }
         // The first database's end is the backup's.
         let mut end = None;
         for part in parts {
@@ -337,14 +310,5 @@ mod tests {
         let sums: Vec<u64> = lanes.iter().map(|lane| lane.iter().map(|file| file.bytes).sum()).collect();
         assert_eq!(sums, [10, 9]);
         assert_eq!(assign(Vec::new(), 0).len(), 1);
-    }
-
-    #[test]
-    fn a_lane_that_fails_ends_the_first() {
-        let shared = Arc::new(Shared::default());
-        shared.lock().running = 2;
-        drop(LaneEnd { shared: shared.clone(), whole: true });
-        drop(LaneEnd { shared: shared.clone(), whole: false });
-        assert_eq!(shared.await_others().map_err(|e| e.code()), Err(Code::Cancelled));
     }
 }

@@ -4,6 +4,7 @@
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::VolumeReader;
+use crate::driver::tar_archive::{ALIGNMENT, Sink};
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -13,35 +14,72 @@ const CHUNK: usize = 256 << 10;
 /// Chunks that may wait to be read.
 const CHUNKS_WAITING: usize = 4;
 
+/// Some bytes, and how many of them count.
+struct Chunk {
+    bytes: Box<[u8]>,
+    filled: usize,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Chunk { bytes: vec![0; CHUNK].into_boxed_slice(), filled: 0 }
+    }
+}
+
 /// The writing end.
 pub(super) struct Producer {
-    out: SyncSender<Vec<u8>>,
-    chunk: Vec<u8>,
+    out: SyncSender<Chunk>,
+    /// Chunks that were read, to be filled again.
+    back: Receiver<Chunk>,
+    chunk: Chunk,
 }
 
 impl Write for Producer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(CHUNK - self.chunk.len());
-        self.chunk.extend_from_slice(&bytes[..count]);
-        if self.chunk.len() == CHUNK {
+        let room = &mut self.chunk.bytes[self.chunk.filled..];
+        let count = bytes.len().min(room.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.chunk.filled += count;
+        if self.chunk.filled == CHUNK {
             self.flush()?;
         }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.chunk.is_empty() {
+        if self.chunk.filled == 0 {
             return Ok(());
         }
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        let next = self.back.try_recv().unwrap_or_else(|_| Chunk::new());
+        let chunk = std::mem::replace(&mut self.chunk, Chunk { filled: 0, ..next });
         self.out.send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Sink for Producer {
+    fn fill(&mut self, most: usize, read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if CHUNK - self.chunk.filled < most.min(ALIGNMENT) {
+            self.flush()?;
+        }
+        let room = &mut self.chunk.bytes[self.chunk.filled..];
+        let room = match room.len() {
+            enough if enough >= most => &mut room[..most],
+            less => &mut room[..less / ALIGNMENT * ALIGNMENT],
+        };
+        let count = read(room)?;
+        self.chunk.filled += count;
+        if self.chunk.filled == CHUNK {
+            self.flush()?;
+        }
+        Ok(count)
     }
 }
 
 /// The reading end. Dropping it makes the writer's next write fail.
 pub(super) struct Stream {
-    from: Option<Receiver<Vec<u8>>>,
-    chunk: Vec<u8>,
+    from: Option<Receiver<Chunk>>,
+    back: SyncSender<Chunk>,
+    chunk: Option<Chunk>,
     used: usize,
     worker: Option<JoinHandle<Result<()>>>,
     ended: bool,
@@ -50,25 +88,34 @@ pub(super) struct Stream {
 /// Starts `work` on a thread of its own.
 pub(super) fn spawn(work: impl FnOnce(Producer) -> Result<()> + Send + 'static) -> Stream {
     let (out, from) = sync_channel(CHUNKS_WAITING);
-    let worker = std::thread::spawn(move || work(Producer { out, chunk: Vec::with_capacity(CHUNK) }));
-    Stream { from: Some(from), chunk: Vec::new(), used: 0, worker: Some(worker), ended: false }
+    let (back, again) = sync_channel(CHUNKS_WAITING);
+    let worker = std::thread::spawn(move || work(Producer { out, back: again, chunk: Chunk::new() }));
+    Stream { from: Some(from), back, chunk: None, used: 0, worker: Some(worker), ended: false }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.used == self.chunk.len() {
+        loop {
+            if let Some(chunk) = &self.chunk
+                && self.used < chunk.filled
+            {
+                let count = buffer.len().min(chunk.filled - self.used);
+                buffer[..count].copy_from_slice(&chunk.bytes[self.used..self.used + count]);
+                self.used += count;
+                return Ok(count);
+            }
+            if let Some(read) = self.chunk.take() {
+                // A writer that has enough of them, or has ended, needs no more.
+                let _ = self.back.try_send(read);
+            }
             match self.from.as_ref().and_then(|from| from.recv().ok()) {
-                Some(chunk) => (self.chunk, self.used) = (chunk, 0),
+                Some(chunk) => (self.chunk, self.used) = (Some(chunk), 0),
                 None => {
                     self.ended = true;
                     return Ok(0);
                 }
             }
         }
-        let count = buffer.len().min(self.chunk.len() - self.used);
-        buffer[..count].copy_from_slice(&self.chunk[self.used..self.used + count]);
-        self.used += count;
-        Ok(count)
     }
 }
 
@@ -113,6 +160,28 @@ mod tests {
         stream.read_to_end(&mut got).expect("read");
         assert_eq!(got, expected);
         Box::new(stream).finish(&Task::unobserved()).expect("finish");
+    }
+
+    #[test]
+    fn what_is_filled_in_place_stands_between_what_is_written() {
+        let mut stream = spawn(move |mut out| {
+            let mut left = 1_000_000;
+            out.write_all(&[1; 512]).map_err(|_| Error::new(Code::Cancelled, "closed"))?;
+            while left > 0 {
+                let filled = out.fill(left, &mut |room| {
+                    assert!(room.len() == left || room.len() % ALIGNMENT == 0);
+                    room.fill(2);
+                    Ok(room.len())
+                });
+                left -= filled.map_err(|_| Error::new(Code::Cancelled, "closed"))?;
+            }
+            out.write_all(&[3; 512]).and_then(|()| out.flush()).map_err(|_| Error::new(Code::Cancelled, "closed"))
+        });
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).expect("read");
+        assert_eq!(got.len(), 1_001_024);
+        assert!(got[..512].iter().all(|&b| b == 1) && got[512..1_000_512].iter().all(|&b| b == 2));
+        assert!(got[1_000_512..].iter().all(|&b| b == 3));
     }
 
     #[test]
