@@ -132,7 +132,7 @@ impl FullBackup for EnterpriseBackup {
 
     fn finish(self: Box<Self>, _task: &Task) -> Result<FullReport> {
         // An artifact tells an append index, which is not a point of the log that a replay could begin at.
-        Ok(FullReport { position: None, warnings: self.warnings, statistics: None })
+        Ok(FullReport { position: None, warnings: self.warnings, statistics: None, suspect: Vec::new() })
     }
 }
 
