@@ -146,8 +146,10 @@ fn enterprise(driver: &Neo4jDriver, admin_works: bool, task: &Task, found: &mut 
         }
     }
     if driver.conf().is_ok_and(|conf| conf.backup_address().is_some() && conf.backup_is_exposed()) {
-        let text = "the backup service asks for no password and listens for other hosts: whoever reaches it can copy the data";
-        let fix = "set `server.backup.listen_address=127.0.0.1:6362`, or close the port and set `dbms.ssl.policy.backup`";
+        let text =
+            "the backup service asks for no password and listens for other hosts: whoever reaches it can copy the data";
+        let fix =
+            "set `server.backup.listen_address=127.0.0.1:6362`, or close the port and set `dbms.ssl.policy.backup`";
         found.push(finding("backup-service-exposed", Severity::Warning, text, fix));
     }
 }

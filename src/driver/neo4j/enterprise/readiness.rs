@@ -13,10 +13,7 @@ impl Neo4jDriver {
     pub(in crate::driver::neo4j) fn check_enterprise(&self, task: &Task) -> Result<(String, Vec<String>)> {
         let unsupported = |text: String| Error::new(Code::Neo4jUnsupported, text);
         if !self.offered(task)?.backup {
-            let text = format!(
-                "neo4j-admin of Community has no `database backup` ({})",
-                self.settings.admin.display()
-            );
+            let text = format!("neo4j-admin of Community has no `database backup` ({})", self.settings.admin.display());
             return Err(unsupported(text).with_hint(
                 "set `full = \"online\"`, which needs no Enterprise, or `admin` to the neo4j-admin of an Enterprise installation",
             ));
@@ -28,8 +25,10 @@ impl Neo4jDriver {
         }
         let Some((host, port)) = self.conf()?.backup_address() else {
             let text = "the server has no backup service: server.backup.enabled is false".to_owned();
-            return Err(unsupported(text)
-                .with_hint(format!("set `server.backup.enabled=true` in {}, and restart the server", self.settings.conf.display())));
+            return Err(unsupported(text).with_hint(format!(
+                "set `server.backup.enabled=true` in {}, and restart the server",
+                self.settings.conf.display()
+            )));
         };
         if !self.is_running(task)? {
             let text = "the server is not running, and an Enterprise backup is taken from a running one";
@@ -46,7 +45,11 @@ impl Neo4jDriver {
     }
 
     /// Makes the artifacts of all databases below `workspace`.
-    pub(in crate::driver::neo4j) fn begin_enterprise(&self, workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
+    pub(in crate::driver::neo4j) fn begin_enterprise(
+        &self,
+        workspace: &Path,
+        task: &Task,
+    ) -> Result<Box<dyn FullBackup>> {
         let (from, warnings) = self.check_enterprise(task)?;
         let layout = self.layout()?;
         let owner = layout.owner(&self.settings.database)?;
