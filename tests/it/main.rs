@@ -6,6 +6,7 @@ mod chain;
 mod cli;
 mod continuous;
 mod damage;
+mod enterprise;
 mod kill;
 mod neo4j;
 mod neo4j_log;

@@ -39,6 +39,14 @@ pub(crate) fn all_passed(checks: &[HealthCheck], names: &[&str]) {
     }
 }
 
+/// The named checks were made and passed, and none failed.
+pub(crate) fn all_checked(checks: &[HealthCheck], names: &[&str]) {
+    assert!(checks.iter().all(|check| check.passed != Some(false)), "{checks:?}");
+    for name in names {
+        assert!(checks.iter().any(|check| check.name == *name && check.passed == Some(true)), "{name}: {checks:?}");
+    }
+}
+
 fn restores(site: &Site) -> Vec<RestoreRecord> {
     match site.ask(&Request::Restores) {
         Ok(Answer::Restores { restores }) => restores,
