@@ -95,8 +95,8 @@ fn repeat(server: &PostgresServer, statements: &'static str, stop: &Arc<AtomicBo
 
 #[test]
 fn lanes_of_a_cluster_that_never_rests_are_one_sound_cluster() {
-    // So that pages are written while they are read. Checkpoints come far more often than anybody would have them.
-    let settings = ["wal_keep_size = 1GB", "shared_buffers = 2MB", "bgwriter_delay = 10ms"];
+    // So that log is written faster than it is kept, and pages are written while they are read.
+    let settings = ["max_wal_size = 64MB", "min_wal_size = 32MB", "shared_buffers = 2MB", "bgwriter_delay = 10ms"];
     let settings = settings.map(str::to_owned).to_vec();
     let (_place, server) = cluster(&PostgresOptions { settings, ..PostgresOptions::default() });
     server.sql_in(
@@ -161,18 +161,23 @@ fn files_that_come_and_go_while_a_backup_is_read_are_made_right_by_the_log() {
 }
 
 #[test]
-fn log_that_was_recycled_is_missed() {
+fn log_is_held_by_a_slot_and_missed_where_it_was_recycled() {
     let (_place, server) = cluster(&PostgresOptions::default());
     let driver = in_lanes(&server, 1);
-    let error = back_up_lanes(&driver, || {
+    let recycle = || {
         for _ in 0..4 {
             server.sql_in("metrics", "INSERT INTO written SELECT coalesce(max(n), 0) + 1 FROM written");
             server.sql("SELECT pg_switch_wal()");
             server.sql("CHECKPOINT");
         }
-    })
-    .map(|_| ())
-    .expect_err("the log is gone");
+    };
+    back_up_lanes(&driver, recycle).expect("a slot holds the log");
+    let slots = || server.sql("SELECT count(*) FROM pg_replication_slots") == "0";
+    assert!(wait_until(PATIENCE, Duration::from_millis(20), slots));
+    server.sql("ALTER SYSTEM SET max_replication_slots = 0");
+    server.stop();
+    server.run();
+    let error = back_up_lanes(&driver, recycle).map(|_| ()).expect_err("the log is gone");
     assert!(error.code() == Code::PostgresToolFailed && error.message().contains("recycled"), "{error:?}");
     assert!(error.hint().contains("wal_keep_size"), "{error:?}");
     // It kept no backup running.
@@ -180,13 +185,7 @@ fn log_that_was_recycled_is_missed() {
     assert!(wait_until(PATIENCE, Duration::from_millis(20), idle));
     server.sql("ALTER SYSTEM SET wal_keep_size = '256MB'");
     server.sql("SELECT pg_reload_conf()");
-    back_up_lanes(&driver, || {
-        for _ in 0..4 {
-            server.sql("SELECT pg_switch_wal()");
-            server.sql("CHECKPOINT");
-        }
-    })
-    .expect("the log is kept");
+    back_up_lanes(&driver, recycle).expect("the log is kept");
 }
 
 #[test]

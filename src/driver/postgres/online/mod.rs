@@ -269,7 +269,9 @@ fn first_lane(shared: &Shared, first: First, lanes: &Lanes, out: Producer, task:
         if watch.elapsed() > WAL_INTERVAL {
             let (kept, written) = session.written(task)?;
             session = kept;
-            wal.copy_complete(&mut archive, written)?;
+            if let Some(copied) = wal.copy_complete(&mut archive, written)? {
+                session = session.release(copied, task)?;
+            }
             watch = Stopwatch::start();
         }
     }

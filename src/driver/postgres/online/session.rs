@@ -144,6 +144,7 @@ impl Prepared {
     pub(super) fn start(mut self, task: &Task) -> Result<Session> {
         let facts = self.facts;
         let client = within(START_TIMEOUT, "the checkpoint before the backup", task, move || {
+            let slot = hold_log(&mut self.client);
             let statement = match facts.version_num >= RENAMED_SINCE {
                 true => "SELECT pg_backup_start($1, true)::text",
                 false => "SELECT pg_start_backup($1, true, false)::text",
@@ -152,16 +153,30 @@ impl Prepared {
             let start: Lsn = started.map_err(failed("beginning the backup"))?.get::<_, String>(0).parse()?;
             let statement = "SELECT timeline_id FROM pg_control_checkpoint()";
             let timeline: i32 = self.client.query_one(statement, &[]).map_err(asking("the timeline"))?.get(0);
-            Ok((self.client, start, timeline))
+            Ok((self.client, slot, start, timeline))
         });
-        let (client, start, timeline) = client?;
-        Ok(Session { client, facts, start, timeline: timeline.max(0) as u32 })
+        let (client, slot, start, timeline) = client?;
+        if slot.is_none() {
+            task.info("no replication slot holds the log meanwhile: the role may not replicate, or max_replication_slots are in use");
+        }
+        Ok(Session { client, slot, facts, start, timeline: timeline.max(0) as u32 })
     }
+}
+
+/// Has the server keep the log from here on, for as long as the session lasts. `None` = it refuses; then all depends on how
+/// soon the log is copied.
+fn hold_log(client: &mut Client) -> Option<String> {
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).ok()?.get(0);
+    let slot = format!("neo4j_backup_{pid}");
+    let statement = "SELECT slot_name::text FROM pg_create_physical_replication_slot($1, true, true)";
+    client.query_one(statement, &[&slot]).ok().map(|_| slot)
 }
 
 /// A backup that was begun.
 pub(super) struct Session {
     client: Client,
+    /// The replication slot that holds the log.
+    slot: Option<String>,
     /// What the server says of itself.
     pub(super) facts: Facts,
     /// Where recovery will start.
@@ -191,6 +206,18 @@ impl Session {
         })
     }
 
+    /// Lets go of the log before `copied`, so that a long backup does not fill the server's disk with it.
+    pub(super) fn release(self, copied: Lsn, task: &Task) -> Result<Session> {
+        let Some(slot) = self.slot.clone() else { return Ok(self) };
+        let (session, ()) = self.talk("moving the replication slot", task, move |client| {
+            let statement = "SELECT FROM pg_replication_slot_advance($1, $2::text::pg_lsn)";
+            // Should the slot be lost, the next segment that is missing tells.
+            let _ = client.query(statement, &[&slot, &copied.to_string()]);
+            Ok(())
+        })?;
+        Ok(session)
+    }
+
     /// Ends the backup. The log it needs is ours to copy, so nothing is waited for.
     pub(super) fn stop(self, task: &Task) -> Result<(Session, Stopped)> {
         let statement = match self.facts.version_num >= RENAMED_SINCE {
@@ -218,12 +245,12 @@ impl Session {
         task: &Task,
         question: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
     ) -> Result<(Session, T)> {
-        let Session { mut client, facts, start, timeline } = self;
+        let Session { mut client, slot, facts, start, timeline } = self;
         let (client, answer) = within(TALK_TIMEOUT, what, task, move || {
             let answer = question(&mut client)?;
             Ok((client, answer))
         })?;
-        Ok((Session { client, facts, start, timeline }, answer))
+        Ok((Session { client, slot, facts, start, timeline }, answer))
     }
 }
 

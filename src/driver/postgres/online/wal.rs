@@ -1,8 +1,8 @@
 //! The log that a base backup needs, copied while it is taken.
 //!
 //! A checkpoint removes segments that the server itself no longer needs, or writes new log into them under another name,
-//! and holding them open helps against neither alone. So each segment is copied soon after it is complete, and each of its
-//! pages must bear its own position. Source: `XLogPageHeaderData` in `src/include/access/xlog_internal.h`.
+//! and holding them open helps against neither alone. So a replication slot holds them where it can be had, each segment is
+//! copied soon after it is complete, and each of its pages must bear its own position. Source: `XLogPageHeaderData` in `src/include/access/xlog_internal.h`.
 
 use super::archive::Archive;
 use crate::base::{Code, Error, Result};
@@ -61,12 +61,14 @@ impl WalTail {
         Ok(WalTail { directory, timeline, segment_size, next: start.0 / segment_size })
     }
 
-    /// Adds the segments that are complete when the server has written up to `written`.
-    pub(super) fn copy_complete<S: Sink>(&mut self, archive: &mut Archive<S>, written: Lsn) -> Result<()> {
+    /// Adds the segments that are complete when the server has written up to `written`; up to where all is copied, if there
+    /// were any.
+    pub(super) fn copy_complete<S: Sink>(&mut self, archive: &mut Archive<S>, written: Lsn) -> Result<Option<Lsn>> {
+        let first = self.next;
         while (self.next + 1) * self.segment_size <= written.0 {
             self.copy_next(archive, written)?;
         }
-        Ok(())
+        Ok((self.next > first).then_some(Lsn(self.next * self.segment_size)))
     }
 
     /// Adds all that is left up to `end`, and the histories of timelines.
