@@ -12,7 +12,7 @@ use crate::base::{Code, Error, Result};
 use crate::config::settings::{
     CompressionAlgorithm, CompressionSettings, DatabaseSettings, EncryptionMethod, EncryptionSettings, Neo4jFull,
     Neo4jSettings, PostgresFull, PostgresSettings, RepositorySettings, RequestChecksums, S3Settings, SecretSource,
-    ServerSideEncryption, ServiceSettings, Settings, TargetSettings,
+    ServerSideEncryption, ServiceSettings, Settings, SpoolFull, TargetSettings,
 };
 use crate::config::{Loaded, Sources};
 use crate::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
@@ -62,6 +62,16 @@ pub fn assemble(config: &Path, role: Role) -> Result<Arc<Context>> {
     from_settings(loaded, files, role, Arc::new(SystemClock))
 }
 
+/// The driver of one target, for what needs neither ledger nor keys nor the state directory's lock.
+pub fn driver(config: &Path, target: &TargetName) -> Result<Arc<dyn Driver>> {
+    let settings = crate::config::load(&Sources::of_file(config))?.settings;
+    let known = settings.targets.get(target).ok_or_else(|| {
+        Error::new(Code::TargetUnknown, format!("there is no target {target} in {}", config.display()))
+    })?;
+    let launcher: Arc<dyn Launcher> = Arc::new(launcher_of(&settings.state_directory));
+    Ok(self::target(known, &settings.state_directory, &launcher)?.driver)
+}
+
 fn from_settings(
     loaded: Loaded,
     own_files: Vec<OutsideFile>,
@@ -77,7 +87,8 @@ fn from_settings(
     }
     let launcher: Arc<dyn Launcher> = Arc::new(launcher_of(&state));
     let ledger = Ledger::open(&state.join("ledger.db"), clock.clone())?;
-    let targets = settings.targets.iter().map(|(name, target)| Ok((name.clone(), self::target(target, &launcher)?)));
+    let targets =
+        settings.targets.iter().map(|(name, target)| Ok((name.clone(), self::target(target, &state, &launcher)?)));
     let identity = host_identity()?;
     let context = Context {
         environment: settings.environment.clone(),
@@ -207,13 +218,14 @@ fn bucket(settings: &S3Settings, uploads: PathBuf, hostname: &str) -> Open {
     Box::new(move |_| Ok(store.clone()))
 }
 
-fn target(settings: &TargetSettings, launcher: &Arc<dyn Launcher>) -> Result<Target> {
+fn target(settings: &TargetSettings, state: &Path, launcher: &Arc<dyn Launcher>) -> Result<Target> {
     let (driver, service): (Arc<dyn Driver>, Service) = match &settings.database {
         DatabaseSettings::Neo4j(neo4j) => {
             (Arc::new(Neo4jDriver::new(neo4j_settings(neo4j), launcher.clone())), service(&neo4j.service))
         }
         DatabaseSettings::Postgresql(postgres) => {
-            (Arc::new(PostgresDriver::new(postgres_settings(postgres), launcher.clone())), service(&postgres.service))
+            let settings = postgres_settings(settings, postgres, state);
+            (Arc::new(PostgresDriver::new(settings, launcher.clone())), service(&postgres.service))
         }
         DatabaseSettings::Sim(sim) => {
             let driver = SimDriver::new(sim.directory.clone());
@@ -312,7 +324,7 @@ fn neo4j_settings(settings: &Neo4jSettings) -> Neo4jDriverSettings {
     }
 }
 
-fn postgres_settings(settings: &PostgresSettings) -> PostgresDriverSettings {
+fn postgres_settings(target: &TargetSettings, settings: &PostgresSettings, state: &Path) -> PostgresDriverSettings {
     PostgresDriverSettings {
         data_directory: settings.data_directory.clone(),
         bin_directory: settings.bin_directory.clone(),
@@ -327,6 +339,10 @@ fn postgres_settings(settings: &PostgresSettings) -> PostgresDriverSettings {
             PostgresFull::Dump => BackupKind::Dump,
         },
         lanes: None,
+        target: target.name.to_string(),
+        spool: state.join("spool").join(target.name.as_str()),
+        spool_limit: target.limits.spool,
+        spool_drop: target.limits.spool_full == SpoolFull::Drop,
     }
 }
 

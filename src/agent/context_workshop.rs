@@ -6,8 +6,10 @@ use crate::base::ids::{JobId, TargetName};
 use crate::base::task::Task;
 use crate::operation::answer::{Answer, JobRecord};
 use crate::operation::context::{Context, Target};
+use crate::operation::hand_over;
 use crate::operation::request::Request;
 use jiff::Timestamp;
+use std::fs::File;
 use std::time::Duration;
 
 impl Workshop for Context {
@@ -35,6 +37,10 @@ impl Workshop for Context {
 
     fn pulse(&self, target: &TargetName) -> Option<u64> {
         self.target(target).ok()?.driver.log()?.pulse()
+    }
+
+    fn take_log(&self, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
+        hand_over::run(self, target, caller, name, piece)
     }
 
     fn now(&self) -> Timestamp {

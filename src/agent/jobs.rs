@@ -12,6 +12,7 @@ use crate::operation::answer::{Answer, JobState};
 use crate::operation::request::Request;
 use crate::telemetry::record::{Occasion, Record};
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -153,6 +154,11 @@ impl Registry {
     /// See [`Workshop::pulse`].
     pub fn pulse(&self, target: &TargetName) -> Option<u64> {
         self.workshop.pulse(target)
+    }
+
+    /// See [`Workshop::take_log`].
+    pub fn take_log(&self, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
+        self.workshop.take_log(target, caller, name, piece)
     }
 
     /// Waits; `false` once no more work is taken.

@@ -9,6 +9,7 @@ use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Answer, JobRecord};
 use crate::operation::request::Request;
 use jiff::Timestamp;
+use std::fs::File;
 use std::time::Duration;
 
 /// Where the work is done and put on record.
@@ -37,6 +38,11 @@ pub trait Workshop: Send + Sync {
     /// A number that is another one once the log was written to; `None` = not known, or being written right now.
     fn pulse(&self, _target: &TargetName) -> Option<u64> {
         None
+    }
+
+    /// Takes in what a server hands over of its log, from the user `caller`; see `operation::hand_over`.
+    fn take_log(&self, target: &TargetName, _caller: u32, _name: &str, _piece: &mut File) -> Result<()> {
+        Err(Error::new(Code::NotAvailable, format!("{target} does not hand over its log")))
     }
 
     /// The time, from the one clock that everything uses.

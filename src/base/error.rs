@@ -91,6 +91,8 @@ registry! {
     ToolTimeout = 47, "TOOL_TIMEOUT", exit 75, Later, "the program was stopped because it made no progress in time; look at the server's own log";
     ServerControlFailed = 48, "SERVER_CONTROL_FAILED", exit 1, Later, "look at the unit: `systemctl status UNIT`, `journalctl -u UNIT`";
 
+    SpoolFull = 49, "SPOOL_FULL", exit 75, Later, "the log waits for a repository that does not take it: `neo4j-backupctl check` says which; free it, or raise `[limits] spool`";
+
     RestoreHealthFailed = 50, "RESTORE_HEALTH_FAILED", exit 1, Never, "the restored data was not put into service; the check that failed is named above, try an older backup";
     RestoreServerRunning = 51, "RESTORE_SERVER_RUNNING", exit 4, Never, "stop the server that uses this directory first, or restore into another one";
     RestoreNotEmpty = 52, "RESTORE_NOT_EMPTY", exit 4, Never, "give an empty or new directory, or `--in-place` to set the current data aside first";

@@ -1,6 +1,7 @@
 //! Commands and options: the one source of the parser, the help, the completions and the man pages.
 
 use super::later::LaterRestore;
+use crate::artifact::log_point::Lsn;
 use crate::base::ids::{JobId, TargetName};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -178,6 +179,9 @@ pub enum Command {
     /// Make and list keys
     #[command(subcommand)]
     Key(Key),
+    /// Archive a PostgreSQL server's log: what its archive_command runs
+    #[command(subcommand)]
+    Wal(Wal),
     /// Encrypt a file exactly as `openssl enc -aes-256-cbc -pbkdf2` does
     Encrypt(Crypt),
     /// Decrypt a file that `encrypt` or `openssl enc` made
@@ -252,6 +256,9 @@ pub struct Restore {
     /// Stop before this transaction
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = later_transaction)]
     pub before_tx: Option<u64>,
+    /// End at this position of PostgreSQL's log: `0/3000060`
+    #[arg(long, value_name = "LSN", value_parser = position, conflicts_with_all = ["to_time", "to_tx", "before_tx"])]
+    pub to_lsn: Option<u64>,
     /// Leave recovery and checks to the first start
     #[arg(long)]
     pub no_recover: bool,
@@ -302,6 +309,22 @@ pub enum Key {
     Other(Vec<OsString>),
 }
 
+/// See [`Command::Wal`].
+#[derive(Debug, Subcommand)]
+pub enum Wal {
+    /// Take in a file of the log; it is durable when this ends with status 0: `archive_command = '… wal push TARGET %p'`
+    Push {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+        /// The file, as `%p` names it
+        path: PathBuf,
+    },
+    /// A word that is no command of this version.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
 /// See [`Command::Encrypt`] and [`Command::Decrypt`].
 #[derive(Args, Debug)]
 pub struct Crypt {
@@ -344,6 +367,10 @@ fn transaction(text: &str) -> Result<u64, String> {
 fn later_transaction(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "a transaction that others lie before is named by its number, 1 or more".to_owned())
+}
+
+fn position(text: &str) -> Result<u64, String> {
+    Lsn::parse(text).map(|position| position.0).ok_or_else(|| "a position looks like 0/3000060".to_owned())
 }
 
 fn job_number(text: &str) -> Result<JobId, String> {

@@ -27,10 +27,10 @@ const COMMANDS: &[&str] = &[
     "resume",
     "selftest",
     "alert",
-    "wal",
 ];
 
 const KEY_COMMANDS: &[&str] = &["kit"];
+const WAL_COMMANDS: &[&str] = &["fetch"];
 const ROLES: &[&str] = &["helper"];
 
 /// Which list of words a command was looked for in.
@@ -40,6 +40,8 @@ pub enum Among {
     Commands,
     /// Commands below `key`.
     KeyCommands,
+    /// Commands below `wal`.
+    WalCommands,
     /// Roles of the agent.
     Roles,
 }
@@ -50,6 +52,7 @@ pub fn unknown_word(words: &[OsString], among: Among, known: &[String]) -> Error
     let (later, prefix) = match among {
         Among::Commands => (COMMANDS, ""),
         Among::KeyCommands => (KEY_COMMANDS, "key "),
+        Among::WalCommands => (WAL_COMMANDS, "wal "),
         Among::Roles => (ROLES, ""),
     };
     if later.contains(&word.as_str()) {
@@ -72,8 +75,6 @@ fn not_available(what: &str) -> Error {
 /// Options of `restore` to come.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LaterRestore {
-    #[arg(long, hide = true, value_name = "LSN", allow_hyphen_values = true)]
-    to_lsn: Option<String>,
     #[arg(long, hide = true, value_name = "NAME", allow_hyphen_values = true)]
     to_name: Option<String>,
     #[arg(long, hide = true)]
@@ -100,7 +101,6 @@ impl LaterRestore {
     /// Fails if one of them was given.
     pub fn refuse(&self) -> Result<(), Error> {
         let given = [
-            ("--to-lsn", self.to_lsn.is_some()),
             ("--to-name", self.to_name.is_some()),
             ("--serve", self.serve),
             ("--ttl", self.ttl.is_some()),

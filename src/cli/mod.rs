@@ -8,6 +8,7 @@
 //! - [`confirm`]: questions before anything is destroyed; [`interrupt`]: Ctrl-C
 //! - [`progress`]: a bar on a terminal, lines in a pipe
 //! - [`render`]: answers as text, a file each; [`output`]: tables, JSON, where it goes
+//! - [`wal`]: archiving a server's log
 //! - [`exit`]: exit statuses, errors as people and programs read them
 
 pub mod args;
@@ -27,4 +28,5 @@ pub mod program;
 pub mod progress;
 pub mod render;
 pub mod translate;
+pub mod wal;
 pub mod when;

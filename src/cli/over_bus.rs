@@ -1,12 +1,13 @@
 //! Requests to the agent, over the bus. Leaving (Ctrl-C) does not touch the job: it is the agent's.
 
 use super::connection::{Backend, Reply, Watcher};
-use crate::base::ids::JobId;
+use crate::base::ids::{JobId, TargetName};
 use crate::base::{Code, Error, Result};
 use crate::dbus::address::BusAddress;
 use crate::dbus::proxy::{AgentProxy, FollowedJob, Update};
 use crate::operation::answer::Answer;
 use crate::operation::request::Request;
+use std::fs::File;
 use tokio::runtime::Runtime;
 
 /// The agent, over a bus.
@@ -24,6 +25,13 @@ impl OverBus {
             .map_err(|cause| Error::new(Code::IoFailed, format!("starting the client's event loop: {cause}")))?;
         let agent = runtime.block_on(AgentProxy::connect(address, interactive))?;
         Ok(OverBus { runtime, agent })
+    }
+}
+
+impl OverBus {
+    /// Hands over a file of a server's log.
+    pub fn push_wal(&self, target: &TargetName, name: &str, content: File) -> Result<()> {
+        self.runtime.block_on(self.agent.push_wal(target, name, content))
     }
 }
 

@@ -7,12 +7,14 @@ use super::later::{self, Among};
 use super::output::{Output, say};
 use super::over_bus::OverBus;
 use super::progress::Display;
+use super::wal::{self, Way};
 use super::{confirm, exit, local, parse, render, translate};
 use crate::agent::workshop::Workshop;
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::ids::JobId;
+use crate::base::ids::{JobId, TargetName};
 use crate::base::{Code, Error, Result};
 use crate::dbus::address::BusAddress;
+use crate::driver::Driver;
 use crate::operation::answer::Answer;
 use crate::operation::request::{Destination, Request};
 use crate::telemetry::subscriber;
@@ -25,17 +27,32 @@ use tracing::Level;
 /// Makes the workshop of a process that works by itself, from a configuration file.
 pub type Assemble = dyn Fn(&Path) -> Result<Arc<dyn Workshop>>;
 
+/// Makes the driver of one target alone, for what needs nothing else.
+pub type DriverOf = dyn Fn(&Path, &TargetName) -> Result<Arc<dyn Driver>>;
+
+/// What a process that works by itself is made of.
+pub struct Parts<'a> {
+    /// Everything.
+    pub workshop: &'a Assemble,
+    /// One driver.
+    pub driver: &'a DriverOf,
+}
+
 /// `neo4j-backupctl`.
-pub fn client(assemble: &Assemble) -> ExitCode {
+pub fn client(parts: &Parts<'_>) -> ExitCode {
     let Client { connect, style, config, command } = match parse::arguments() {
         Ok(client) => client,
         Err(status) => return status,
     };
     subscriber::start("neo4j-backupctl", level(&style, Level::WARN));
     let command = command.unwrap_or(Command::Status { target: None });
+    if let Command::Wal(command) = &command {
+        let way = if connect.direct { Ok(Way::Direct) } else { address(&connect).map(Way::Bus) };
+        return ExitCode::from(wal::run(command, way, parts, &config));
+    }
     let open = || -> Result<Box<dyn Backend>> {
         if connect.direct {
-            return Ok(Box::new(InProcess::new(assemble(&config)?)?));
+            return Ok(Box::new(InProcess::new((parts.workshop)(&config)?)?));
         }
         let address = address(&connect)?;
         Ok(Box::new(OverBus::connect(&address, !style.no_ask_password)?))
@@ -44,7 +61,7 @@ pub fn client(assemble: &Assemble) -> ExitCode {
 }
 
 /// `neo4j-backupd`. `serve` gets the configuration and the bus.
-pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<()>) -> ExitCode {
+pub fn daemon(parts: &Parts<'_>, serve: &dyn Fn(&Path, &BusAddress) -> Result<()>) -> ExitCode {
     let Daemon { config, role } = match parse::arguments() {
         Ok(daemon) => daemon,
         Err(status) => return status,
@@ -60,7 +77,10 @@ pub fn daemon(assemble: &Assemble, serve: &dyn Fn(&Path, &BusAddress) -> Result<
         }
         Role::Run { style, command } => {
             subscriber::start("neo4j-backupd", level(&style, Level::INFO));
-            let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new(assemble(&config)?)?)) };
+            if let Command::Wal(command) = &*command {
+                return ExitCode::from(wal::run(command, Ok(Way::Direct), parts, &config));
+            }
+            let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new((parts.workshop)(&config)?)?)) };
             run(&command, &style, &config, &open)
         }
         Role::Other(words) => exit::fail(&later::unknown_word(&words, Among::Roles, &names(&Daemon::command())), None),

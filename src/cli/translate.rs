@@ -33,6 +33,7 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         Command::Key(super::args::Key::Rotate { dry_run }) => Request::KeyRotate { dry_run: *dry_run },
         Command::Follow { .. }
         | Command::Key(_)
+        | Command::Wal(_)
         | Command::Encrypt(_)
         | Command::Decrypt(_)
         | Command::Config(_)
@@ -63,6 +64,9 @@ fn archive(args: &Backup) -> Result<ArchiveRequest> {
 
 fn until(args: &Restore) -> Result<Option<RecoveryTarget>> {
     let clock = SystemClock;
+    if let Some(position) = args.to_lsn {
+        return Ok(Some(RecoveryTarget::Lsn(position)));
+    }
     Ok(match (&args.to_time, args.to_tx, args.before_tx) {
         (Some(text), ..) => Some(RecoveryTarget::Time(when::parse(text, clock.now(), &TimeZone::system())?)),
         (None, Some(number), _) => Some(RecoveryTarget::Transaction(number)),

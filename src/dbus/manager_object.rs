@@ -13,10 +13,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
+use zbus::{Connection, ObjectPath, OwnedFd, OwnedObjectPath, interface};
 
 /// Questions that are answered at once; more wait. Each takes a thread while the ledger or a repository is read.
 pub const QUERIES_AT_ONCE: usize = 8;
+
+/// Files of logs that are taken in at once; more wait.
+pub const PUSHES_AT_ONCE: usize = 4;
 
 /// The manager on the bus.
 pub struct Manager {
@@ -24,12 +27,19 @@ pub struct Manager {
     exporter: Arc<Exporter>,
     authority: Arc<dyn Authority>,
     queries: Semaphore,
+    pushes: Semaphore,
 }
 
 impl Manager {
     /// The object that starts `registry`'s jobs.
     pub fn new(registry: Arc<Registry>, exporter: Arc<Exporter>, authority: Arc<dyn Authority>) -> Self {
-        Manager { registry, exporter, authority, queries: Semaphore::new(QUERIES_AT_ONCE) }
+        Manager {
+            registry,
+            exporter,
+            authority,
+            queries: Semaphore::new(QUERIES_AT_ONCE),
+            pushes: Semaphore::new(PUSHES_AT_ONCE),
+        }
     }
 
     async fn start(
@@ -108,7 +118,7 @@ impl Manager {
     }
 
     /// Restores `backup`, or all that is archived where it is empty. Options: `into` (s) or `in_place` (b), one of
-    /// `to_time`, `to_tx` and `before_tx` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
+    /// `to_time`, `to_tx`, `before_tx` and `to_lsn` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,
@@ -176,6 +186,27 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
         self.start(Action::RotateKeys, Call(connection, &header), options::read_key_rotate(options)).await
+    }
+
+    /// Takes in a file of a server's log that its owner hands over: `content` holds it, `name` is the server's name for it.
+    /// It is durable when the answer comes. No options.
+    async fn push_wal(
+        &self,
+        target: &str,
+        name: &str,
+        content: OwnedFd,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        // Who may is decided below, by who owns the data: a policy that asks a person would stop the archiving.
+        let caller = identify(connection, &header).await?;
+        let (target, name) = options::read_push_wal(target, name, options)?;
+        let _turn = self.pushes.acquire().await.map_err(|_| Error::new(Code::Busy, "the agent is stopping"))?;
+        let registry = self.registry.clone();
+        let mut content = std::fs::File::from(std::os::fd::OwnedFd::from(content));
+        let taken = move || registry.take_log(&target, caller.uid, &name, &mut content);
+        Ok(tokio::task::spawn_blocking(taken).await.map_err(lost)??)
     }
 
     /// Asks a job to end.

@@ -1,6 +1,7 @@
 //! Options of method calls, `a{sv}`: read strictly (an unknown or mistyped one is refused by name), and written by the
 //! client from the same requests, so that both sides stand in one file.
 
+use crate::artifact::log_point::Lsn;
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
@@ -143,7 +144,7 @@ pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Req
     Ok(Request::Restore(request))
 }
 
-/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`: text, so that no client must care for the width of a number.
+/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`, `to_lsn`: text, so that no client must care for the width of a number.
 fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     let bad = |name: &str, text: &str| Error::new(Code::Usage, format!("{name}: {:?} is not one", shortened(text)));
     let mut found = Vec::new();
@@ -156,10 +157,13 @@ fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     if let Some(text) = reader.text("before_tx")? {
         found.push(RecoveryTarget::BeforeTransaction(text.parse().map_err(|_| bad("before_tx", &text))?));
     }
+    if let Some(text) = reader.text("to_lsn")? {
+        found.push(RecoveryTarget::Lsn(Lsn::parse(&text).ok_or_else(|| bad("to_lsn", &text))?.0));
+    }
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx or before_tx")),
+        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx, before_tx or to_lsn")),
     }
 }
 
@@ -170,6 +174,14 @@ pub fn read_archive(target: &str, options: Received) -> Result<Request> {
     let request = ArchiveRequest { target, dry_run: reader.flag("dry_run")? };
     reader.finish()?;
     Ok(Request::Archive(request))
+}
+
+/// `PushWal(s target, s name, h content, a{sv} {})`; the name is the driver's to judge.
+pub fn read_push_wal(target: &str, name: &str, options: Received) -> Result<(TargetName, String)> {
+    let target = TargetName::new(checked("target", target)?)?;
+    let name = checked("name", name)?.to_owned();
+    Reader::new(options).finish()?;
+    Ok((target, name))
 }
 
 /// `Adopt(s target, a{sv} {})`.
@@ -243,6 +255,7 @@ pub fn write(request: &Request) -> Result<Sent> {
                 Some(RecoveryTarget::Time(time)) => Some(("to_time", time.to_string())),
                 Some(RecoveryTarget::Transaction(number)) => Some(("to_tx", number.to_string())),
                 Some(RecoveryTarget::BeforeTransaction(number)) => Some(("before_tx", number.to_string())),
+                Some(RecoveryTarget::Lsn(position)) => Some(("to_lsn", Lsn(position).to_string())),
             };
             if let Some((name, text)) = until {
                 options.insert(name, Variant::from(text));
@@ -310,6 +323,7 @@ mod tests {
                 .prop_map(|micros| { RecoveryTarget::Time(jiff::Timestamp::from_microsecond(micros).expect("time")) }),
             any::<u64>().prop_map(RecoveryTarget::Transaction),
             any::<u64>().prop_map(RecoveryTarget::BeforeTransaction),
+            any::<u64>().prop_map(RecoveryTarget::Lsn),
         ]);
         prop_oneof![
             (target.clone(), kind, proptest::option::of("[^\0]{0,80}"), any::<bool>()).prop_map(

@@ -3,7 +3,7 @@
 use super::address::BusAddress;
 use super::errors::{from_bus, registered};
 use super::{BUS_NAME, JOB_INTERFACE, MANAGER_INTERFACE, MANAGER_PATH, job_path, options};
-use crate::base::ids::JobId;
+use crate::base::ids::{JobId, TargetName};
 use crate::base::task::{Progress, Severity};
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::Answer;
@@ -12,6 +12,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{Select, StreamExt, select};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::pin;
@@ -19,7 +20,9 @@ use std::time::Duration;
 use zbus::message::Type as MessageType;
 use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::{DynamicDeserialize, DynamicType};
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Proxy, Variant, fdo};
+use zbus::{
+    Connection, MatchRule, Message, MessageStream, OwnedFd, OwnedObjectPath, OwnedVariant, Proxy, Variant, fdo,
+};
 
 /// How long an answer may take; the slowest questions read a repository through.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
@@ -79,6 +82,14 @@ impl AgentProxy {
             _ => return Err(Error::new(Code::Internal, format!("{} runs as a job", request.verb()))),
         };
         parse_answer(&json)
+    }
+
+    /// Hands over a file of a server's log.
+    pub async fn push_wal(&self, target: &TargetName, name: &str, content: File) -> Result<()> {
+        let doing = format!("handing {name} of {target} over to the agent");
+        let options: HashMap<&str, Variant<'_>> = HashMap::new();
+        let content = OwnedFd::from(std::os::fd::OwnedFd::from(content));
+        self.call("PushWal", &(target.as_str(), name, content, options), &doing).await
     }
 
     /// Starts a job and follows it from its first word.

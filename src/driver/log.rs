@@ -24,6 +24,18 @@ pub trait LogSource: Send + Sync {
 
     /// Lets go of files that are held open for later: the data they belong to is about to be replaced.
     fn release(&self) {}
+
+    /// Called before a run of the archive: has the server finish what was committed until now, where it would keep it
+    /// to itself otherwise. Error `NOT_AVAILABLE` if the server is not set up for that; after others, what is there can
+    /// be archived all the same.
+    fn finish_current(&self, _task: &Task) -> Result<()> {
+        Ok(())
+    }
+
+    /// Every repository holds the log up to these points, durably: what lies before all of them is not asked for again.
+    fn durable(&self, _marks: &[LogMark]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether a log goes on where its archive ends.
@@ -42,6 +54,17 @@ pub trait LogReader: Send {
     /// larger. `None` = nothing was committed since. A transaction that is still being written is not an error.
     /// Errors: `LOG_CORRUPTED` for bytes that cannot be a log, `*_UNSUPPORTED` for a format that is not known.
     fn next(&mut self, limit: u64, task: &Task) -> Result<Option<LogChunk>>;
+
+    /// Up to when everything that was committed was given, once there is nothing more; `asked` is a moment before the
+    /// last call of `next`. `None` = the source holds more than can be read, so that no moment is certain.
+    fn covered_until(&self, asked: Timestamp) -> Option<Timestamp> {
+        Some(asked)
+    }
+
+    /// Whether the source has left this history, so that no more will follow what was given.
+    fn is_left(&self) -> bool {
+        false
+    }
 }
 
 /// What becomes one batch.
@@ -52,6 +75,8 @@ pub struct LogChunk {
     pub end: LogMark,
     /// Whether there was nothing more when it was read: whatever was committed before the call is in it, or was before.
     pub complete: bool,
+    /// Up to when everything that was committed is in it, or was before; `None` = up to the call.
+    pub covered_until: Option<Timestamp>,
     /// The ranges it consists of, in order; at least one.
     pub segments: Vec<LogSegment>,
     /// The stream of all ranges, one after the other. Its `finish` fails if a range's bytes no longer have the digest
@@ -71,4 +96,51 @@ pub enum RecoveryTarget {
     Transaction(u64),
     /// The transaction before this one is the last one.
     BeforeTransaction(u64),
+    /// Everything whose record ends at or before this position of PostgreSQL's log.
+    Lsn(u64),
+}
+
+/// Takes what a server hands over of its log, file by file.
+pub trait LogInbox: Send + Sync {
+    /// Who may hand it over: the account that owns the server's data.
+    fn owner(&self) -> Result<u32>;
+
+    /// Takes in what `piece` holds under the name that the server gave it. When this returns it is durable, unless the
+    /// answer says otherwise. Errors: `USAGE`, `LOG_CORRUPTED`, `OWNER_CONFLICT`, `OBJECT_CONFLICT`.
+    fn take_in(&self, name: &str, piece: &mut std::fs::File) -> Result<Intake>;
+
+    /// Bytes that wait, and how many may.
+    fn filling(&self) -> (u64, u64);
+}
+
+/// What became of a file that a server handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is durable.
+    Stored,
+    /// The same was taken in before.
+    Already,
+    /// There is no room: the server must keep it.
+    Refused {
+        /// Whether there was room for the one before.
+        newly: bool,
+    },
+    /// There is no room, and it was given up, as the configuration says.
+    Dropped {
+        /// Whether there was room for the one before.
+        newly: bool,
+    },
+}
+
+/// A file that was handed over, and how full the place is where such files wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// What became of it.
+    pub taken: Taken,
+    /// Bytes that waited before.
+    pub before: u64,
+    /// Bytes that wait.
+    pub after: u64,
+    /// Bytes that may wait.
+    pub limit: u64,
 }

@@ -14,11 +14,12 @@ mod lanes;
 pub mod log;
 pub mod neo4j;
 pub mod postgres;
+mod ranges;
 pub mod sim;
 mod stream;
 mod tar_archive;
 
-use self::log::{LogSource, RecoveryTarget};
+use self::log::{LogInbox, LogSource, RecoveryTarget};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -150,6 +151,23 @@ pub trait Driver: Send + Sync {
         format!("for {} this version takes full backups only", self.engine().as_str())
     }
 
+    /// Where the server itself hands its log over; `None` = this driver reads it.
+    fn log_inbox(&self) -> Option<&dyn LogInbox> {
+        None
+    }
+
+    /// Whether a restore can be aimed at such a target. Error `USAGE` says what can be said instead.
+    fn check_target(&self, until: RecoveryTarget) -> Result<()> {
+        match until {
+            RecoveryTarget::Lsn(_) => {
+                let text = format!("{} has no positions that `--to-lsn` could name", self.engine().as_str());
+                Err(Error::new(Code::Usage, text)
+                    .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Everything that is wrong or weak about this target's settings, rights and versions.
     fn doctor(&self, task: &Task) -> Vec<Finding>;
 }
@@ -227,6 +245,9 @@ pub struct RestorePlace {
     pub owner: Option<OsUser>,
     /// Leave out the `system` database (Neo4j).
     pub without_system: bool,
+    /// Points of other histories of this log that are on record: what goes on from the result must not be taken for one
+    /// of them.
+    pub histories: Vec<LogMark>,
 }
 
 /// Takes the plaintext of one object.

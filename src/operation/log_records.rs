@@ -178,9 +178,11 @@ pub(crate) fn is_announced(context: &Context, target: &TargetName, occasion: Occ
     context.ledger.has_event(event_of(occasion).0, target, text)
 }
 
-fn event_of(occasion: Occasion) -> (&'static str, &'static str) {
+pub(crate) fn event_of(occasion: Occasion) -> (&'static str, &'static str) {
     match occasion {
         Occasion::LogForked => ("log-forked", "LOG_FORKED"),
+        Occasion::LogSpoolFilling => ("log-spool-filling", "SPOOL_FULL"),
+        Occasion::LogSpoolFull => ("log-spool-full", "SPOOL_FULL"),
         _ => ("log-gap", "LOG_GAP"),
     }
 }

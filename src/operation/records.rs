@@ -302,6 +302,7 @@ pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {
             lineage: reached.lineage,
             transaction: Some(reached.transaction),
             time: None,
+            position: None,
         }),
     };
     let mut restores: Vec<RestoreRecord> = context.ledger.restores()?.into_iter().map(record).collect();

@@ -30,6 +30,10 @@ pub enum Occasion {
     LogGap,
     /// A database's history is not the one that was archived, and nothing on record says why.
     LogForked,
+    /// A database's log that waits for a repository fills the room that it has.
+    LogSpoolFilling,
+    /// There is no room left for it.
+    LogSpoolFull,
 }
 
 impl Occasion {
@@ -45,6 +49,8 @@ impl Occasion {
         Occasion::JobInterrupted,
         Occasion::LogGap,
         Occasion::LogForked,
+        Occasion::LogSpoolFilling,
+        Occasion::LogSpoolFull,
     ];
 
     /// The record's `MESSAGE_ID`: 128 bits, 32 hex digits.
@@ -60,13 +66,15 @@ impl Occasion {
             Occasion::JobInterrupted => "f200b9ee66b347c0b6d612922018988c",
             Occasion::LogGap => "1c1c708f93cd14b41fc974efc2f54034",
             Occasion::LogForked => "9445a3f8771120c0c1f15fe9ec2ce104",
+            Occasion::LogSpoolFilling => "0316d52248a2494f82516f27a9c48ab4",
+            Occasion::LogSpoolFull => "578ebdee392f4a498c3b7fb0e5fdb5cc",
         }
     }
 
     fn level(self) -> Level {
         match self {
-            Occasion::JobFailed | Occasion::LogGap | Occasion::LogForked => Level::ERROR,
-            Occasion::JobInterrupted | Occasion::AgentRecovered => Level::WARN,
+            Occasion::JobFailed | Occasion::LogGap | Occasion::LogForked | Occasion::LogSpoolFull => Level::ERROR,
+            Occasion::JobInterrupted | Occasion::AgentRecovered | Occasion::LogSpoolFilling => Level::WARN,
             _ => Level::INFO,
         }
     }

@@ -2,6 +2,7 @@
 //! `servers/`, and end with the test.
 
 mod agent;
+mod archiving;
 mod chain;
 mod cli;
 mod continuous;

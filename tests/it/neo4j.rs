@@ -99,6 +99,7 @@ fn place(below: &Path, name: &str, without_system: bool, owner: Option<OsUser>) 
         workspace: below.join(format!("{name}-work")),
         owner,
         without_system,
+        histories: Vec::new(),
     };
     fs::create_dir(&place.directory).expect("directory");
     fs::create_dir(&place.workspace).expect("workspace");

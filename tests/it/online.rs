@@ -2,7 +2,7 @@
 //! end, to a time, to a transaction.
 
 mod dump;
-mod rounds;
+pub(crate) mod rounds;
 mod writers;
 
 use crate::roundtrip::all_passed;

@@ -58,6 +58,10 @@ fn settings(server: &PostgresServer) -> PostgresDriverSettings {
         config_directory: None,
         full: BackupKind::Base,
         lanes: None,
+        target: "metrics".to_owned(),
+        spool: server.directory.join("spool"),
+        spool_limit: 1 << 30,
+        spool_drop: false,
     }
 }
 
@@ -150,8 +154,13 @@ fn restore(driver: &dyn Driver, manifest: &Manifest, archive: &[u8], place: &Pat
     let (directory, workspace) = (place.join("restored"), place.join("workspace"));
     fs::create_dir(&directory).expect("directory");
     fs::create_dir(&workspace).expect("workspace");
-    let target =
-        RestorePlace { directory: directory.clone(), workspace: workspace.clone(), owner: None, without_system: false };
+    let target = RestorePlace {
+        directory: directory.clone(),
+        workspace: workspace.clone(),
+        owner: None,
+        without_system: false,
+        histories: Vec::new(),
+    };
     let mut session = driver.begin_restore(manifest, &target, &task)?;
     let mut sink = session.sink(&manifest.objects[0], &task)?.expect("a sink");
     for piece in archive.chunks(100_000) {

@@ -2,6 +2,7 @@
 
 use super::super::output::Output;
 use super::moment;
+use crate::artifact::log_point::Lsn;
 use crate::base::bytes::human;
 use crate::driver::log::RecoveryTarget;
 use crate::operation::answer::{AdoptReport, ArchiveReport, ArchivedIn, ChainStatus, LogRange, Reached};
@@ -35,12 +36,16 @@ pub(super) fn archive(report: &ArchiveReport, output: &Output) -> String {
 
 fn archived(target: &str, done: &ArchivedIn, output: &Output) -> String {
     let at = done.to_time.map_or(String::new(), |time| format!(" of {}", moment::at(time, output)));
-    let (end, repository) = (done.to_transaction, &done.repository);
+    let repository = &done.repository;
+    let end = match &done.to_position {
+        Some(position) => format!("position {position}"),
+        None => format!("transaction {}", done.to_transaction),
+    };
     if done.transactions == 0 {
-        return format!("{target} in {repository}: nothing was committed since transaction {end}{at}");
+        return format!("{target} in {repository}: nothing was committed since {end}{at}");
     }
     format!(
-        "{target} in {repository}: {} in {}, {}; the archive ends with transaction {end}{at}",
+        "{target} in {repository}: {} in {}, {}; the archive ends with {end}{at}",
         moment::number_of(done.transactions, "transaction"),
         batches(done.batches),
         moment::sizes(done.plain_bytes, done.stored_bytes),
@@ -120,13 +125,17 @@ pub(super) fn until(until: RecoveryTarget, output: &Output) -> String {
         RecoveryTarget::Time(time) => moment::at(time, output),
         RecoveryTarget::Transaction(number) => format!("transaction {number}"),
         RecoveryTarget::BeforeTransaction(number) => format!("before transaction {number}"),
+        RecoveryTarget::Lsn(position) => format!("position {}", Lsn(position)),
     }
 }
 
 /// Where a restore arrived.
 pub(super) fn reached(reached: &Reached, output: &Output) -> String {
-    let number =
-        reached.transaction.map_or("not known beforehand".to_owned(), |number| format!("transaction {number}"));
+    let number = match (&reached.position, reached.transaction) {
+        (Some(position), _) => format!("position {position}"),
+        (None, Some(number)) => format!("transaction {number}"),
+        (None, None) => "not known beforehand".to_owned(),
+    };
     let at = reached.time.map_or(String::new(), |time| format!(" of {}", moment::at(time, output)));
     format!("{number}{at}, lineage {}", reached.lineage)
 }

@@ -285,7 +285,13 @@ mod tests {
     use super::*;
 
     fn place(directory: &str) -> RestorePlace {
-        RestorePlace { directory: directory.into(), workspace: "/w".into(), owner: None, without_system: false }
+        RestorePlace {
+            directory: directory.into(),
+            workspace: "/w".into(),
+            owner: None,
+            without_system: false,
+            histories: Vec::new(),
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, explain,
 use super::control_file;
 use super::scratch::{self, ScratchPlan, ScratchServer};
 use super::tools::Tools;
+use super::wal::replay::{self, Ending};
+use crate::artifact::log_point::Lsn;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::statistics::Statistics;
 use crate::base::bytes::human;
@@ -39,6 +41,10 @@ pub(crate) struct Subject<'a> {
     pub owner: Option<&'a OsUser>,
     /// The configured role.
     pub role: &'a str,
+    /// The timeline that the backup was taken on, where that is known.
+    pub timeline: Option<u32>,
+    /// Where recovery ends, if the log is replayed.
+    pub ending: Option<Ending>,
 }
 
 /// Makes all checks; see [`crate::driver::RestoreSession::check`].
@@ -61,6 +67,7 @@ pub(crate) fn run(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<V
         major,
         facts,
         roles: &roles,
+        recovery: &replay::settings(subject.ending),
     };
     task.phase("recovering in a scratch server", 0);
     let server = match ScratchServer::start(&plan, tools, task) {
@@ -74,26 +81,49 @@ pub(crate) fn run(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<V
     task.phase("checking", 0);
     found.push(HealthCheck::of("connectivity", true, connected(&server, subject)));
     let address = server.address().clone();
-    let position = subject.manifest.position.clone();
+    let due = match subject.ending {
+        Some(ending) => Some(Lsn(ending.end).to_string()),
+        None => subject.manifest.position.as_ref().map(|position| position.end.clone()),
+    };
     let general = address.clone();
     found.extend(within(TALK_TIMEOUT, "checking the recovery", task, move || {
         let mut client = general.connect_any(CATALOG_TIMEOUT)?;
         let mut found = Vec::new();
-        if let Some(position) = position {
-            found.push(recovered_end(&mut client, &position.end));
+        if let Some(due) = due {
+            found.push(recovered_end(&mut client, &due));
         }
         if major >= 15 {
             found.push(collations(&mut client));
         }
         Ok(found)
     })?);
-    found.extend(compare(&subject.manifest.statistics, &address, task)?);
+    found.extend(compare(&recorded(subject), &address, task)?);
     found.extend(every_database(&address, major, task)?);
     match server.stop() {
-        Ok(()) => {}
+        Ok(()) => found.extend(subject.timeline.map(|timeline| left_timeline(subject, timeline))),
         Err(cause) => found.push(HealthCheck::of("clean_stop", false, cause.message())),
     }
     Ok(found)
+}
+
+/// What the manifest counted holds for the backup's own moment only.
+fn recorded(subject: &Subject<'_>) -> Statistics {
+    let mut recorded = subject.manifest.statistics.clone();
+    recorded.exact &= subject.ending.is_none();
+    recorded
+}
+
+/// Where recovery really ended, to the byte: the new timeline's history says so.
+fn left_timeline(subject: &Subject<'_>, timeline: u32) -> HealthCheck {
+    const NAME: &str = "timeline";
+    match (replay::settle(subject.directory, timeline), subject.ending) {
+        (Ok((new, end)), Some(ending)) => {
+            let text = format!("goes on as timeline {new} from {}, {} was due", Lsn(end), Lsn(ending.end));
+            HealthCheck::of(NAME, end == ending.end, text)
+        }
+        (Ok((new, end)), None) => HealthCheck::of(NAME, true, format!("goes on as timeline {new} from {}", Lsn(end))),
+        (Err(cause), _) => HealthCheck::of(NAME, false, cause.message()),
+    }
 }
 
 fn connected(server: &ScratchServer, subject: &Subject<'_>) -> String {

@@ -3,11 +3,13 @@
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
 use super::inspection::{setting, version_num};
 use super::tools::Tools;
-use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection, online};
+use super::wal::source::PostgresLog;
+use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection, online, wal};
 use crate::base::process::{self, OsUser};
 use crate::base::task::{Severity, Task};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, bytes};
 use crate::driver::Finding;
+use crate::driver::log::LogInbox;
 use std::fs;
 
 /// Programs that backups and restores use, and whether they cannot do without.
@@ -23,12 +25,13 @@ pub(crate) fn examine(
     settings: &PostgresDriverSettings,
     address: &Address,
     tools: &Tools,
+    log: &PostgresLog,
     task: &Task,
 ) -> Vec<Finding> {
     let mut found = files(settings);
-    let (asked, role) = (address.clone(), settings.user.clone());
+    let (asked, role, target) = (address.clone(), settings.user.clone(), settings.target.clone());
     let data_major = control_file::major_version(&settings.data_directory).ok();
-    let major = match within(TALK_TIMEOUT, "examining the server", task, move || server(&asked, &role)) {
+    let major = match within(TALK_TIMEOUT, "examining the server", task, move || server(&asked, &role, &target)) {
         Ok((major, of_server)) => {
             found.extend(of_server);
             if let Err(cause) = inspection::inspect(settings, address, tools, task) {
@@ -42,6 +45,7 @@ pub(crate) fn examine(
         }
     };
     found.extend(programs(tools, major, task));
+    found.extend(spool(log));
     if major.is_some() && found.iter().all(|finding| finding.severity < Severity::Error) {
         found.extend(replication(settings, address, tools, task));
     }
@@ -110,7 +114,7 @@ fn files(settings: &PostgresDriverSettings) -> Vec<Finding> {
 }
 
 /// What the running server says; and its major version.
-fn server(address: &Address, role: &str) -> Result<(u32, Vec<Finding>)> {
+fn server(address: &Address, role: &str, target: &str) -> Result<(u32, Vec<Finding>)> {
     let mut client = address.connect_any(CATALOG_TIMEOUT)?;
     let version_num = version_num(&mut client)?;
     let major = version_num.max(0) as u32 / 10_000;
@@ -138,6 +142,17 @@ fn server(address: &Address, role: &str) -> Result<(u32, Vec<Finding>)> {
         let fix = "stop the server, run `pg_checksums --enable -D DATA_DIRECTORY`, start it";
         found.push(finding("no-data-checksums", Severity::Warning, text, fix));
     }
+    match wal::server::obstacle(&mut client, target)? {
+        Some(why) => {
+            let text = format!("the log is not archived, so that only full backups can be restored: {why}");
+            found.push(finding("log-not-archived", Severity::Warning, text, wal::server::remedy(target)));
+        }
+        None if !wal::server::may_end_segments(&mut client)? => {
+            let text = "the role may not end a segment, so that the newest log cannot be archived when it is due";
+            found.push(finding("role-without-pg-switch-wal", Severity::Error, text, wal::server::grant(role)));
+        }
+        None => {}
+    }
     for name in ["fsync", "full_page_writes"] {
         if setting(&mut client, name)?.as_deref() == Some("off") {
             let text = format!("{name} is off: a crash of the host can damage the cluster beyond recovery");
@@ -146,6 +161,24 @@ fn server(address: &Address, role: &str) -> Result<(u32, Vec<Finding>)> {
         }
     }
     Ok((major, found))
+}
+
+/// Log that waits because a repository does not take it.
+fn spool(log: &PostgresLog) -> Option<Finding> {
+    let (filled, limit) = log.filling();
+    let percent = (u128::from(filled) * 100 / u128::from(limit.max(1))) as u64;
+    let severity = match percent {
+        0..50 => return None,
+        50..90 => Severity::Warning,
+        _ => Severity::Error,
+    };
+    let text = format!(
+        "the log that waits for a repository fills {percent} % of its room: {} of {}",
+        bytes::human(filled),
+        bytes::human(limit)
+    );
+    let fix = format!("neo4j-backupctl backup {} --type incremental", log.target());
+    Some(finding("spool-fills", severity, text, fix))
 }
 
 fn programs(tools: &Tools, major: Option<u32>, task: &Task) -> Vec<Finding> {

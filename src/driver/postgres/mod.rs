@@ -4,6 +4,7 @@
 //! - `inspection`, `control_file`, `postmaster`: what there is, and whether a server uses it
 //! - `census`: rows and schema; `outside_files`: what lies outside the data directory
 //! - `online`: the full backup, read from the data directory; `base_backup`: by `pg_basebackup`, where that cannot be
+//! - `wal`: the log between full backups; `marked`: where it goes on after one
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
 
@@ -15,13 +16,16 @@ mod control_file;
 mod doctor;
 mod grants;
 mod inspection;
+mod marked;
 mod online;
 mod outside_files;
 mod postmaster;
 mod restore;
 mod scratch;
 mod tools;
+mod wal;
 
+use super::log::{LogInbox, LogSource, RecoveryTarget};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest};
 use crate::base::clock::wait_until;
@@ -29,12 +33,14 @@ use crate::base::ids::BackupKind;
 use crate::base::process::Launcher;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT};
+use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT, TALK_TIMEOUT};
 use online::Outlook;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tools::Tools;
+use wal::source::PostgresLog;
+use wal::spool::Spool;
 
 /// How often a server that is starting is asked again.
 const READY_INTERVAL: Duration = Duration::from_millis(200);
@@ -62,6 +68,14 @@ pub struct PostgresDriverSettings {
     pub full: BackupKind,
     /// How many lanes a base is read in; `None` = by its size.
     pub lanes: Option<u32>,
+    /// The target's name, as `archive_command` has it.
+    pub target: String,
+    /// Where what the server archives waits until every repository has it.
+    pub spool: PathBuf,
+    /// Most bytes there.
+    pub spool_limit: u64,
+    /// Whether what finds no room there is given up instead of refused.
+    pub spool_drop: bool,
 }
 
 /// A PostgreSQL cluster.
@@ -71,6 +85,7 @@ pub struct PostgresDriver {
     settings: PostgresDriverSettings,
     address: Address,
     tools: Tools,
+    log: PostgresLog,
 }
 
 impl PostgresDriver {
@@ -84,7 +99,9 @@ impl PostgresDriver {
             preferred: settings.databases.clone(),
         };
         let tools = Tools { bin_directory: settings.bin_directory.clone(), launcher };
-        PostgresDriver { settings, address, tools }
+        let spool = Spool::new(settings.spool.clone(), settings.spool_limit, settings.spool_drop);
+        let log = PostgresLog::new(settings.target.clone(), settings.data_directory.clone(), address.clone(), spool);
+        PostgresDriver { settings, address, tools, log }
     }
 }
 
@@ -137,14 +154,20 @@ impl Driver for PostgresDriver {
             )
             .with_hint("set `full = \"base\"` in the target's section, or leave out `--type`"));
         }
+        let address = self.address.clone();
+        let size = connection::within(TALK_TIMEOUT, "asking for the size of segments", task, move || {
+            inspection::setting(&mut address.connect_any(CATALOG_TIMEOUT)?, "wal_segment_size")
+        })?;
+        let size = size.and_then(|text| text.parse().ok()).unwrap_or(0);
         let weaknesses = base_backup::weaknesses(&self.address, &self.settings.databases, task)?;
-        match online::prepare(&self.settings, &self.address, task)? {
-            Outlook::Ready(ready) => online::begin(*ready, self.settings.lanes, weaknesses, task),
+        let full = match online::prepare(&self.settings, &self.address, task)? {
+            Outlook::Ready(ready) => online::begin(*ready, self.settings.lanes, weaknesses, task)?,
             Outlook::Unfit(why) => {
                 task.info(format!("read by pg_basebackup, not from the data directory: {why}"));
-                base_backup::begin(&self.settings, &self.address, &self.tools, weaknesses, workspace, task)
+                base_backup::begin(&self.settings, &self.address, &self.tools, weaknesses, workspace, task)?
             }
-        }
+        };
+        Ok(Box::new(marked::MarkedBase::new(full, size)))
     }
 
     fn outside_files(&self, task: &Task) -> Result<Vec<OutsideFile>> {
@@ -156,10 +179,29 @@ impl Driver for PostgresDriver {
     }
 
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>> {
-        restore::begin(&self.settings, &self.tools, manifest, place, task)
+        restore::begin(&self.settings, &self.tools, &self.log, manifest, place, task)
+    }
+
+    fn log(&self) -> Option<&dyn LogSource> {
+        Some(&self.log)
+    }
+
+    fn log_inbox(&self) -> Option<&dyn LogInbox> {
+        Some(&self.log)
+    }
+
+    fn check_target(&self, until: RecoveryTarget) -> Result<()> {
+        match until {
+            RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) => {
+                let text = "PostgreSQL does not commit transactions in the order of their numbers";
+                Err(Error::new(Code::Usage, text)
+                    .with_hint("name a time with `--to-time`, or a position of the log with `--to-lsn`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {
-        doctor::examine(&self.settings, &self.address, &self.tools, task)
+        doctor::examine(&self.settings, &self.address, &self.tools, &self.log, task)
     }
 }

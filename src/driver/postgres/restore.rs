@@ -1,12 +1,16 @@
 //! A restore: the base backup's archive is unpacked, put into shape, and proven on a scratch server.
 
 use super::tools::Tools;
+use super::wal::replay::{self, Ending, SegmentsSink};
+use super::wal::source::{PostgresLog, timeline_of};
 use super::{PostgresDriverSettings, checks, control_file};
+use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::untar::{Limits, Unpacked, Unpacker};
 use crate::base::{Code, Error, Result, atomic_file, durable_tree};
+use crate::driver::log::RecoveryTarget;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use std::fs;
 use std::io::{self, Write};
@@ -24,6 +28,7 @@ const ESSENTIAL: [&str; 3] = ["PG_VERSION", "global/pg_control", "backup_label"]
 pub(crate) fn begin(
     settings: &PostgresDriverSettings,
     tools: &Tools,
+    log: &PostgresLog,
     manifest: &Manifest,
     place: &RestorePlace,
     _task: &Task,
@@ -36,7 +41,21 @@ pub(crate) fn begin(
         place: place.clone(),
         owner,
         unpacked: Arc::default(),
+        newest_timeline: newest_timeline(settings, log, place),
+        last: None,
+        ending: None,
     }))
+}
+
+/// The newest timeline that is known of: to the archive, to the spool, to the cluster in service.
+fn newest_timeline(settings: &PostgresDriverSettings, log: &PostgresLog, place: &RestorePlace) -> u32 {
+    let archived = place.histories.iter().filter_map(timeline_of).max();
+    let in_service = fs::read_dir(settings.data_directory.join(replay::WAL)).into_iter().flatten().flatten();
+    let of = |name: String| {
+        u32::from_str_radix(name.get(..8)?, 16).ok().filter(|_| name.len() == 24 || name.ends_with(".history"))
+    };
+    let in_service = in_service.filter_map(|entry| entry.file_name().into_string().ok().and_then(of)).max();
+    archived.max(in_service).unwrap_or(0).max(log.newest_timeline())
 }
 
 /// Who gets the result and runs its servers: as asked, or else, for root, the account of the cluster in service.
@@ -64,6 +83,11 @@ struct Session {
     place: RestorePlace,
     owner: Option<OsUser>,
     unpacked: Arc<Mutex<Option<Unpacked>>>,
+    newest_timeline: u32,
+    /// Where the last batch ends.
+    last: Option<LogMark>,
+    /// Where recovery ends, if the log is replayed.
+    ending: Option<Ending>,
 }
 
 impl RestoreSession for Session {
@@ -87,6 +111,21 @@ impl RestoreSession for Session {
         }
     }
 
+    fn log_sink(&mut self, batch: &LogBatch, _task: &Task) -> Result<Box<dyn VolumeSink>> {
+        self.last = Some(batch.end.clone());
+        Ok(Box::new(SegmentsSink::new(&self.place.directory, batch)?))
+    }
+
+    fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
+        let base = self.manifest.position.as_ref().and_then(|position| position.mark.clone());
+        let (Some(base), Some(last)) = (base, &self.last) else {
+            return Err(Error::new(Code::Internal, "there is no base or no log to replay"));
+        };
+        let (ending, end) = replay::ending(&self.place.directory, &base, last, until, task)?;
+        self.ending = Some(ending);
+        Ok(end)
+    }
+
     fn complete(&mut self, task: &Task) -> Result<()> {
         let unpacked = *self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
         let directory = &self.place.directory;
@@ -100,6 +139,7 @@ impl RestoreSession for Session {
         for name in NOT_OURS {
             atomic_file::remove(&directory.join(name))?;
         }
+        self.prepare_recovery()?;
         durable_tree::settle(directory, self.owner.as_ref(), task)?;
         task.info(format!("{} files, {} bytes unpacked and made durable", unpacked.files, unpacked.bytes));
         Ok(())
@@ -112,15 +152,33 @@ impl RestoreSession for Session {
             workspace: &self.place.workspace,
             owner: self.owner.as_ref(),
             role: &self.role,
+            timeline: self.timeline(),
+            ending: self.ending,
         };
         let found = checks::run(&subject, &self.tools, task)?;
         // The scratch server's command line is no business of whoever starts the real one.
         atomic_file::remove(&self.place.directory.join("postmaster.opts"))?;
+        replay::remove_settings(&self.place.directory)?;
         Ok(found)
     }
 }
 
 impl Session {
+    /// The timeline of the base, where it says one.
+    fn timeline(&self) -> Option<u32> {
+        timeline_of(self.manifest.position.as_ref()?.mark.as_ref()?)
+    }
+
+    /// Recovery ends on a timeline of its own, whoever starts the server: under the old one it would write other
+    /// segments under names that the archive has.
+    fn prepare_recovery(&self) -> Result<()> {
+        let Some(timeline) = self.timeline() else { return Ok(()) };
+        let directory = &self.place.directory;
+        replay::occupy(directory, timeline, self.newest_timeline)?;
+        replay::leave_settings(directory, self.ending)?;
+        atomic_file::write(&directory.join("recovery.signal"), b"", 0o600)
+    }
+
     /// Without this setting a server that recovers takes such tablespaces for leftovers and gives up.
     fn allow_tablespaces_inside(&self) -> Result<()> {
         let path = self.place.directory.join("postgresql.auto.conf");

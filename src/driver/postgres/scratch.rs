@@ -50,6 +50,8 @@ pub(crate) struct ScratchPlan<'a> {
     pub facts: &'a BTreeMap<String, String>,
     /// Roles to connect as; the first that exists is taken.
     pub roles: &'a [String],
+    /// Settings that say how far it recovers.
+    pub recovery: &'a [(String, String)],
 }
 
 /// A running scratch server; dropping it ends it at once.
@@ -311,8 +313,10 @@ fn settings(plan: &ScratchPlan<'_>, home: &Path, libraries: &[String]) -> Vec<(S
         "recovery_target_xid",
         "recovery_target_lsn",
     ];
-    const OFF: [&str; 9] = [
+    // Whoever gets in finds a server that has recovered.
+    const OFF: [&str; 10] = [
         "archive_mode",
+        "hot_standby",
         "ssl",
         "bonjour",
         "autovacuum",
@@ -324,6 +328,7 @@ fn settings(plan: &ScratchPlan<'_>, home: &Path, libraries: &[String]) -> Vec<(S
     ];
     settings.extend(EMPTY.iter().map(|name| ((*name).to_owned(), String::new())));
     settings.extend(OFF.iter().map(|name| ((*name).to_owned(), "off".to_owned())));
+    settings.extend(plan.recovery.iter().cloned());
     if plan.major >= 15 {
         settings.push(("archive_library".into(), String::new()));
     }
@@ -361,6 +366,7 @@ mod tests {
             major: 17,
             facts: &facts,
             roles: &[],
+            recovery: &[],
         };
         let said: BTreeMap<String, String> = settings(&plan, Path::new("/w/nba"), &[]).into_iter().collect();
         for name in ["listen_addresses", "archive_command", "archive_library", "primary_conninfo", "restore_command"] {

@@ -71,6 +71,7 @@ impl Fake {
             workspace: self.place.path().to_owned(),
             owner: None,
             without_system: false,
+            histories: Vec::new(),
         };
         let manifest = manifest(spec, bytes, recorded);
         let session = self.driver.begin_restore(&manifest, &place, &Task::unobserved()).expect("begin");
@@ -240,6 +241,7 @@ fn a_cut_stream_is_not_taken_for_whole() {
         workspace: fake.place.path().to_owned(),
         owner: None,
         without_system: false,
+        histories: Vec::new(),
     };
     let manifest = manifest(&spec, &bytes, Statistics::default());
     let mut session = fake.driver.begin_restore(&manifest, &place, &task).expect("begin");

@@ -64,6 +64,9 @@ pub struct ArchivedIn {
     pub plain_bytes: u64,
     /// Bytes stored.
     pub stored_bytes: u64,
+    /// Where it ends as PostgreSQL writes it, whose log counts no transactions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_position: Option<String>,
 }
 
 /// Result of an adoption.
@@ -97,6 +100,9 @@ pub struct Reached {
     pub transaction: Option<u64>,
     /// When it was committed.
     pub time: Option<Timestamp>,
+    /// The point as PostgreSQL writes it, whose log counts no transactions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
 }
 
 /// A part of a log's archive within which every moment can be restored.

@@ -7,7 +7,8 @@ use super::chain_end::ResumePoint;
 use super::leftover;
 use crate::artifact::identity::{FORMAT, Owner};
 use crate::artifact::log_batch::{LogBatch, LogBatchDocument, LogBatchLink, LogMark, LogSegment};
-use crate::artifact::manifest::ObjectRecord;
+use crate::artifact::log_point;
+use crate::artifact::manifest::{Engine, ObjectRecord};
 use crate::artifact::object_key::{self, MANIFEST_SUFFIX, ObjectKey};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, bytes};
@@ -52,13 +53,14 @@ pub(super) struct Chained {
 
 impl Chained {
     /// A chain that goes on at `point`.
-    pub(super) fn at(point: &ResumePoint, repository: &str, lineage: u32, epoch: u64) -> Chained {
+    pub(super) fn at(point: &ResumePoint, engine: Engine, repository: &str, lineage: u32, epoch: u64) -> Chained {
         let done = ArchivedIn {
             repository: repository.to_owned(),
             lineage,
             from_transaction: point.mark.transaction,
             to_transaction: point.mark.transaction,
             to_time: point.mark.committed_at,
+            to_position: log_point::position(engine, point.mark.transaction),
             ..ArchivedIn::default()
         };
         Chained { sequence: point.sequence, predecessor: point.predecessor.clone(), epoch, done }
@@ -83,6 +85,7 @@ pub(super) fn write_all(
         let Some(chunk) = group.reader.next(BATCH_BYTES_MAX, task)? else {
             return cover(context, target, source, group, taken_at);
         };
+        let (asked, taken_at) = (taken_at, chunk.covered_until.unwrap_or(taken_at));
         if !chunk.start.same_point(&group.mark) {
             let text = format!("the log's reader went on at {:?}, not at {:?}", chunk.start, group.mark);
             return Err(Error::new(Code::Internal, text));
@@ -91,13 +94,14 @@ pub(super) fn write_all(
         let complete = chunk.complete;
         write(context, target, source, &sealing, group, chunk, taken_at, task)?;
         if complete {
-            return cover(context, target, source, group, taken_at);
+            return cover(context, target, source, group, asked);
         }
     }
 }
 
-/// Says of every repository that took part to the end how far its archive reaches.
-fn cover(context: &Context, target: &Target, source: &Source, group: &mut Group, until: Timestamp) -> Result<()> {
+/// Says of every repository that took part to the end how far its archive reaches, as far as the source is sure of it.
+fn cover(context: &Context, target: &Target, source: &Source, group: &mut Group, asked: Timestamp) -> Result<()> {
+    let Some(until) = group.reader.covered_until(asked) else { return require_survivor(&group.branches) };
     for (branch, chained) in group.branches.iter().zip(&mut group.chains).filter(|(branch, _)| branch.is_alive()) {
         let chain = ChainName {
             repository: branch.repository.name().to_owned(),
@@ -229,15 +233,17 @@ fn commit(context: &Context, group: &mut Group, template: &LogBatch, task: &Task
                 done.plain_bytes += batch.object.plain.size;
                 done.stored_bytes += batch.object.stored.size;
                 done.to_transaction = batch.last_transaction;
+                done.to_position = log_point::position(batch.engine, batch.last_transaction);
                 done.to_time = batch.end.committed_at.or(Some(batch.last_committed_at));
             }
             Err(error) => branch.fail(error),
         }
     }
+    let name = |point| log_point::named(template.engine, point);
     task.info(format!(
-        "transactions {} to {}: {} of log, {} stored",
-        template.first_transaction,
-        template.last_transaction,
+        "{} to {}: {} of log, {} stored",
+        name(template.first_transaction),
+        name(template.last_transaction),
         bytes::human(template.object.plain.size),
         bytes::human(template.object.stored.size)
     ));

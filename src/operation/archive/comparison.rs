@@ -71,11 +71,25 @@ struct Look {
     unread: Option<Error>,
     /// How the source differs.
     difference: Option<String>,
+    /// Whether a change of history is explained.
+    explained: bool,
 }
 
 impl Look {
     fn of(found: Found) -> Look {
-        Look { found, lost: None, resume: None, archived: 0, unread: None, difference: None }
+        Look { found, lost: None, resume: None, archived: 0, unread: None, difference: None, explained: false }
+    }
+}
+
+impl Look {
+    /// A history that can still be archived to its end may have been left by the source: a base is of the next one.
+    fn stand_where_the_source_is(&mut self) {
+        if let (Found::Continues(lineage), Some((_, reader))) = (self.found, &self.resume)
+            && reader.is_left()
+        {
+            self.found = Found::Fork { lineage, explained: self.explained };
+            self.difference = Some("the source has left it".to_owned());
+        }
     }
 }
 
@@ -110,7 +124,8 @@ pub(crate) fn place_base(
     task: &Task,
 ) -> Result<()> {
     let Some(log) = target.driver.log() else { return Ok(()) };
-    let looks = look_at_all(context, target, log, source, branches, task)?;
+    let mut looks = look_at_all(context, target, log, source, branches, task)?;
+    looks.iter_mut().for_each(Look::stand_where_the_source_is);
     let chains = judge(&looks)?;
     for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
         if let Some(error) = &look.unread {
@@ -192,7 +207,7 @@ fn look(
         Err(_) => false,
     };
     let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
-    let mut look = Look { archived: end.last_transaction(), ..Look::of(Found::Gap(lineage)) };
+    let mut look = Look { archived: end.last_transaction(), explained, ..Look::of(Found::Gap(lineage)) };
     let unopened = |(_, key): &(u64, ObjectKey)| Lost {
         what: format!("the manifest {key} cannot be opened"),
         why: "`verify --all` says why".to_owned(),

@@ -16,6 +16,7 @@ pub(crate) mod merge;
 
 pub(crate) use comparison::{BasePlace, place_base};
 
+use crate::artifact::log_point;
 use crate::base::clock::Stopwatch;
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::lock::FileLock;
@@ -47,6 +48,8 @@ struct Run<'a> {
     source: Source,
     report: ArchiveReport,
     failures: Vec<Error>,
+    /// Repositories that hold all of a history that the source has left.
+    left: Vec<String>,
 }
 
 /// Archives the log of a target into every repository.
@@ -65,7 +68,7 @@ pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<A
     task.phase("preflight", 0);
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
     let report = ArchiveReport::blank(&target.name, request.dry_run);
-    let mut run = Run { context, target, log, source, report, failures: Vec::new() };
+    let mut run = Run { context, target, log, source, report, failures: Vec::new(), left: Vec::new() };
     match &lane {
         Some(lane) => run.settled(lane, task, |run| run.rounds(task))?,
         None => run.rehearse(task)?,
@@ -81,9 +84,9 @@ pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool>
     let lane = context.lane(&target.name, Lane::Log)?;
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
     let report = ArchiveReport::blank(&target.name, false);
-    let mut run = Run { context, target, log, source, report, failures: Vec::new() };
+    let mut run = Run { context, target, log, source, report, failures: Vec::new(), left: Vec::new() };
     let all = target.repositories.clone();
-    let base_needed = run.settled(&lane, task, |run| run.round(&all, task))?;
+    let base_needed = run.settled(&lane, task, |run| run.whole_round(&all, task))?;
     run.conclude(watch, task)?;
     Ok(!base_needed.is_empty())
 }
@@ -100,16 +103,29 @@ impl Run<'_> {
         let state_space = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
         preflight::check_path(&self.context.state_directory, state_space)?;
         leftover::settle(self.context, self.target, lane, task);
-        let worked = work(self);
+        let worked = self.have_current_finished(task).and_then(|()| work(self));
         // At once, so that a repository that failed does not keep half a batch until the next run.
         leftover::settle(self.context, self.target, lane, &task.shielded());
         worked
     }
 
+    /// What the server keeps to itself fails the run, but not before the rest is archived.
+    fn have_current_finished(&mut self, task: &Task) -> Result<()> {
+        match self.log.finish_current(task) {
+            Err(error) if error.code() == Code::NotAvailable => Err(error),
+            Err(error) => {
+                task.check()?;
+                self.failures.push(error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Archives where the chain goes on, takes a base where it needs one, and archives there.
     fn rounds(&mut self, task: &Task) -> Result<()> {
         let all = self.target.repositories.clone();
-        let need_base = self.round(&all, task)?;
+        let need_base = self.whole_round(&all, task)?;
         if need_base.is_empty() {
             return Ok(());
         }
@@ -118,7 +134,7 @@ impl Run<'_> {
             self.failures.push(error);
             return Ok(());
         }
-        let still = self.round(&need_base, task)?;
+        let still = self.whole_round(&need_base, task)?;
         for name in still {
             let text = format!(
                 "repository {name}: the full backup of {} names no point from which the log could go on",
@@ -127,6 +143,18 @@ impl Run<'_> {
             self.failures.push(Error::new(Code::NotAvailable, text));
         }
         Ok(())
+    }
+
+    /// A round, and another one where the source has left the history that was archived to its end: what it has gone on
+    /// with is compared next.
+    fn whole_round(&mut self, names: &[String], task: &Task) -> Result<Vec<String>> {
+        self.left.clear();
+        let mut need_base = self.round(names, task)?;
+        let left = std::mem::take(&mut self.left);
+        if !left.is_empty() {
+            need_base.extend(self.round(&left, task)?);
+        }
+        Ok(need_base)
     }
 
     /// One round over repositories; returns those that need a base first.
@@ -148,7 +176,7 @@ impl Run<'_> {
                 (Chain::Whole(lineage), Some((point, reader))) => {
                     let owner = branch.repository.owner(&self.context.environment, &self.target.name)?;
                     let epoch = owner.map_or(1, |record| record.owner.epoch);
-                    let chained = Chained::at(&point, &name, lineage, epoch);
+                    let chained = Chained::at(&point, self.target.driver.engine(), &name, lineage, epoch);
                     let same = |group: &&mut Group| group.lineage == lineage && group.mark.same_point(&point.mark);
                     match groups.iter_mut().find(same) {
                         Some(group) => {
@@ -167,10 +195,17 @@ impl Run<'_> {
                 _ => need_base.push(name),
             }
         }
+        let mut marks = Vec::new();
+        let everywhere =
+            groups.iter().map(|group| group.branches.len()).sum::<usize>() == self.target.repositories.len();
         for mut group in groups {
             let written = batch::write_all(self.context, self.target, &self.source, &mut group, task);
             let alive = group.branches.iter().filter(|branch| branch.is_alive());
             let alive: Vec<Repository> = alive.map(|branch| branch.repository.clone()).collect();
+            if group.reader.is_left() && written.is_ok() {
+                self.left.extend(alive.iter().map(|repository| repository.name().to_owned()));
+            }
+            marks.push(group.mark.clone());
             self.failures.extend(group.branches.iter().filter_map(Branch::take_failure));
             self.report.repositories.extend(group.chains.into_iter().map(|chained| chained.done));
             if let Err(error) = written {
@@ -184,6 +219,9 @@ impl Run<'_> {
             for repository in alive {
                 self.tend(&repository, group.lineage, task)?;
             }
+        }
+        if everywhere && self.failures.is_empty() {
+            self.log.durable(&marks)?;
         }
         Ok(need_base)
     }
@@ -294,8 +332,8 @@ impl Run<'_> {
             }
             self.report.steps.push(match (chain, &resume) {
                 (Chain::Whole(lineage), Some((point, _))) => {
-                    let after = point.mark.transaction;
-                    format!("{name}: archive what follows transaction {after}, in lineage {lineage}")
+                    let after = log_point::named(self.target.driver.engine(), point.mark.transaction);
+                    format!("{name}: archive what follows {after}, in lineage {lineage}")
                 }
                 (Chain::Opened(lineage), _) => format!("{name}: take a full backup, which begins lineage {lineage}"),
                 _ => format!("{name}: take a full backup, from which the log goes on"),
@@ -339,7 +377,8 @@ fn base_kind(target: &Target) -> BackupKind {
 pub(crate) fn summary(report: &ArchiveReport) -> String {
     let of = |done: &crate::operation::answer::ArchivedIn| {
         let (count, repository) = (done.transactions, &done.repository);
-        format!("{count} transactions up to {} in {repository}", done.to_transaction)
+        let end = done.to_position.clone().unwrap_or_else(|| done.to_transaction.to_string());
+        format!("{count} transactions up to {end} in {repository}")
     };
     let done: Vec<_> = report.repositories.iter().map(of).collect();
     let gaps = if report.gaps.is_empty() { String::new() } else { format!("; {}", report.gaps.join("; ")) };

@@ -4,6 +4,7 @@
 use super::bases::{self, Candidate, Lost};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
+use crate::artifact::log_point;
 use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key;
 use crate::base::ids::BackupId;
@@ -104,14 +105,17 @@ fn falls_short(chosen: &Chosen, end: &LogEnd) -> bool {
 fn only_less(target: &Target, chosen: &Chosen, end: &LogEnd, error: &Error) -> Error {
     let reached = chosen.log.as_ref().map_or(0, |log| log.end.transaction);
     let text = format!(
-        "repository {}, which holds transaction {}, cannot give it, and repository {} ends with transaction {reached}: {error}",
+        "repository {}, which holds {}, cannot give it, and repository {} ends with {}: {error}",
         end.chain.repository,
-        end.transaction,
-        chosen.repository.name()
+        log_point::named(chosen.manifest.engine, end.transaction),
+        chosen.repository.name(),
+        log_point::named(chosen.manifest.engine, reached)
     );
     Error::new(error.code(), text).with_hint(format!(
-        "`neo4j-backupctl restore {} {} --to-tx {reached}` gives that older state",
-        target.name, chosen.manifest.id
+        "`neo4j-backupctl restore {} {} {}` gives that older state",
+        target.name,
+        chosen.manifest.id,
+        log_point::option(chosen.manifest.engine, reached)
     ))
 }
 
@@ -215,9 +219,12 @@ fn how_to_get(context: &Context, target: &Target, repository: &Repository, left:
     let end = log_plan::make(context, target, repository, manifest, base, RecoveryTarget::End);
     let end = end.map_or(base.mark.transaction, |plan| plan.end.transaction);
     format!(
-        "`neo4j-backupctl backup {0}` makes what is in service restorable; `neo4j-backupctl restore {0} {1} --to-tx {end}` \
+        "`neo4j-backupctl backup {0}` makes what is in service restorable; `neo4j-backupctl restore {0} {1} {3}` \
          gives the end of lineage {2}, an older state",
-        target.name, manifest.id, base.history.lineage
+        target.name,
+        manifest.id,
+        base.history.lineage,
+        log_point::option(manifest.engine, end)
     )
 }
 
@@ -234,8 +241,9 @@ fn no_base(target: &Target, repository: &Repository, candidates: &[Candidate]) -
         };
     };
     let text = format!(
-        "no backup of {name} in repository {place} ends before that; the oldest ends with transaction {} at {}",
-        base.mark.transaction, base.ended_at
+        "no backup of {name} in repository {place} ends before that; the oldest ends with {} at {}",
+        log_point::named(target.driver.engine(), base.mark.transaction),
+        base.ended_at
     );
     Error::new(Code::RestoreTargetUnreachable, text)
 }

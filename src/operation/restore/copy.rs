@@ -53,6 +53,12 @@ pub(crate) fn newest(context: &Context, target: &Target, task: &Task) -> Result<
         let text = format!("{} names no point of the log: what is made of it could not be placed", chosen.manifest.id);
         return Err(Error::new(Code::NotAvailable, text));
     };
-    let place = RestorePlace { directory, workspace: tools.path().to_owned(), owner, without_system: false };
+    let place = RestorePlace {
+        directory,
+        workspace: tools.path().to_owned(),
+        owner,
+        without_system: false,
+        histories: Vec::new(),
+    };
     Ok(Copy { place, base: chosen.manifest.id, end, _workspace: workspace, _tools: tools })
 }

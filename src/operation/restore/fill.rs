@@ -1,9 +1,12 @@
 //! Fills an empty directory from a backup's objects and has the result checked by a scratch server.
 
+use super::bases;
 use super::choose::Chosen;
 use super::log_plan::{self, LogPlan};
+use super::plan::Base;
 use crate::artifact::log_batch::LogMark;
-use crate::artifact::manifest::{Content, ObjectRecord, Role};
+use crate::artifact::log_point;
+use crate::artifact::manifest::{Content, Engine, ObjectRecord, Role};
 use crate::base::process::OsUser;
 use crate::base::side_by_side;
 use crate::base::task::Task;
@@ -24,6 +27,8 @@ pub(super) struct Filled {
     pub(super) checks: Vec<HealthCheck>,
     /// Where the log that was replayed ends.
     pub(super) end: Option<LogMark>,
+    /// Whose log it is.
+    pub(super) engine: Engine,
 }
 
 impl Filled {
@@ -32,6 +37,7 @@ impl Filled {
         report.checks = self.checks;
         if let (Some(end), Some(reached)) = (self.end, &mut report.reached) {
             (reached.transaction, reached.time) = (Some(end.transaction), end.committed_at);
+            reached.position = log_point::position(self.engine, end.transaction);
         }
     }
 }
@@ -51,6 +57,7 @@ pub(super) fn fill(
         workspace: workspace.path().to_owned(),
         owner: owner(target, chosen, task)?,
         without_system: request.without_system,
+        histories: histories(context, target, chosen)?,
     };
     if let Some(owner) = &place.owner {
         context.host.give(directory, owner)?;
@@ -63,10 +70,36 @@ pub(super) fn fill(
     session.complete(task)?;
     if request.no_recover {
         let skipped = HealthCheck::skipped("all", "recovery and checks were left to the first start");
-        return Ok(Filled { checks: vec![skipped], end });
+        return Ok(Filled { checks: vec![skipped], end, engine: chosen.manifest.engine });
     }
     task.phase("recovering and checking", 0);
-    Ok(Filled { checks: session.check(task)?, end })
+    Ok(Filled { checks: session.check(task)?, end, engine: chosen.manifest.engine })
+}
+
+/// The points of all bases on record, for a database that hands its log over under names that must not come twice.
+fn histories(context: &Context, target: &Target, chosen: &Chosen) -> Result<Vec<LogMark>> {
+    let mut marks = Vec::new();
+    if target.driver.log_inbox().is_none() {
+        return Ok(marks);
+    }
+    for name in &target.repositories {
+        let found = match context.repository(target, name) {
+            Ok(repository) => bases::find(context, target, &repository, None, &Task::unobserved()),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => {
+                let same = |base: &Base| base.history.stream == chosen.manifest.owner.data_identity;
+                marks.extend(
+                    found.candidates.into_iter().map(|candidate| candidate.base).filter(same).map(|base| base.mark),
+                );
+            }
+            Err(error) if name == chosen.repository.name() => return Err(error),
+            // What is stored elsewhere and cannot be asked for must not keep anybody from a restore.
+            Err(_) => {}
+        }
+    }
+    Ok(marks)
 }
 
 /// The account that shall own the data: that of the source today, or the one it had when it was backed up. An agent
@@ -115,7 +148,7 @@ fn write_log(
     }
     let end = session.end_log(log.for_driver(), task)?;
     log.check(&end)?;
-    task.info(format!("the log ends with transaction {}", end.transaction));
+    task.info(format!("the log ends with {}", log_point::named(log.engine, end.transaction)));
     Ok(Some(end))
 }
 

@@ -2,7 +2,8 @@
 
 use super::plan::{self, Base, History, Obstacle, Path, Piece};
 use crate::artifact::log_batch::{LogBatch, LogMark, SignedLogBatch};
-use crate::artifact::manifest::Manifest;
+use crate::artifact::log_point::{self, Lsn};
+use crate::artifact::manifest::{Engine, Manifest};
 use crate::artifact::object_key::{BatchPlace, ObjectKey};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::log::RecoveryTarget;
@@ -14,6 +15,8 @@ use jiff::Timestamp;
 
 /// What is replayed, and where it must arrive.
 pub(super) struct LogPlan {
+    /// Whose log it is.
+    pub(super) engine: Engine,
     /// The history it belongs to.
     pub(super) history: History,
     /// The batches, in order.
@@ -45,7 +48,8 @@ impl LogPlan {
     pub(super) fn expected(&self) -> Reached {
         let transaction = if self.cut { plan::transaction_of(self.until) } else { Some(self.end.transaction) };
         let time = if self.cut { None } else { self.end.committed_at };
-        Reached { stream: self.history.stream.clone(), lineage: self.history.lineage, transaction, time }
+        let position = transaction.and_then(|point| log_point::position(self.engine, point));
+        Reached { stream: self.history.stream.clone(), lineage: self.history.lineage, transaction, time, position }
     }
 
     /// Compares where the log ends after the cut with the plan. Less than planned is an error, and so is more.
@@ -53,22 +57,23 @@ impl LogPlan {
         let failed = |why: String| Err(Error::new(Code::RestoreFailed, format!("the restored log {why}")));
         if let Some(expected) = self.expected().transaction {
             if found.transaction != expected {
-                return failed(format!("ends with transaction {}, not with {expected} as planned", found.transaction));
+                let (found, expected) =
+                    (log_point::named(self.engine, found.transaction), log_point::named(self.engine, expected));
+                return failed(format!("ends with {found}, not with {expected} as planned"));
             }
             return Ok(());
         }
         // Of a time it is known that everything before the last batch lies before it.
         let least = self.batches.iter().rev().nth(1).map_or(self.base.transaction, |batch| batch.end.transaction);
         if found.transaction < least.max(self.base.transaction) || found.transaction > self.end.transaction {
-            let text = format!(
-                "ends with transaction {}, which is not between {least} and {} as planned",
-                found.transaction, self.end.transaction
-            );
-            return failed(text);
+            let name = |point| log_point::named(self.engine, point);
+            let (found, end) = (name(found.transaction), name(self.end.transaction));
+            return failed(format!("ends with {found}, which is not between {} and {end} as planned", name(least)));
         }
         match (self.until, found.committed_at) {
             (RecoveryTarget::Time(time), Some(at)) if at > time && found.transaction > self.base.transaction => {
-                failed(format!("ends with transaction {} of {at}, later than {time}", found.transaction))
+                let found = log_point::named(self.engine, found.transaction);
+                failed(format!("ends with {found} of {at}, later than {time}"))
             }
             _ => Ok(()),
         }
@@ -78,7 +83,8 @@ impl LogPlan {
     pub(super) fn steps(&self) -> Vec<String> {
         let mut steps = Vec::new();
         let stored: u64 = self.batches.iter().map(|batch| batch.object.stored.size).sum();
-        let (from, to) = (self.base.transaction + 1, self.end.transaction);
+        let name = |point| log_point::named(self.engine, point);
+        let (from, to) = (name(self.base.transaction + 1), name(self.end.transaction));
         if self.batches.is_empty() {
             steps.push("replay nothing: no log after the backup is needed".to_owned());
         } else {
@@ -86,25 +92,36 @@ impl LogPlan {
             let begin = self.base.committed_at.map_or(String::new(), |time| format!("from {time} "));
             let end = times.iter().max().map_or(String::new(), |time| format!("to {time}"));
             steps.push(format!(
-                "replay the log of lineage {}: {} batches ({} stored, {} to write), transactions {from} to {}, {begin}{end}",
+                "replay the log of lineage {}: {} batches ({} stored, {} to write), {from} to {}, {begin}{end}",
                 self.history.lineage,
                 self.batches.len(),
                 bytes::human(stored),
                 bytes::human(self.plain_bytes()),
-                self.expected().transaction.map_or(format!("at most {to}"), |last| last.to_string()),
+                self.expected().transaction.map_or(format!("at most {to}"), name),
             ));
         }
         steps.push(match self.until {
-            RecoveryTarget::End => format!("end with transaction {to}, the last one that is archived"),
+            RecoveryTarget::End => format!("end with {to}, the last one that is archived"),
             RecoveryTarget::Time(time) => format!("stop before the first transaction committed later than {time}"),
             RecoveryTarget::Transaction(number) => format!("end with transaction {number}"),
             RecoveryTarget::BeforeTransaction(number) => format!("stop before transaction {number}"),
+            RecoveryTarget::Lsn(position) => format!("stop before the first record that ends after {}", Lsn(position)),
         });
         steps.push(self.lost());
         steps
     }
 
     fn lost(&self) -> String {
+        if self.engine == Engine::Postgresql {
+            // Positions are bytes of the log: their difference counts nothing that anybody knows.
+            let (end, last) = (Lsn(self.end.transaction), Lsn(self.archived.transaction));
+            return match self.end.transaction >= self.archived.transaction && !self.cut {
+                true => "leave out nothing that is archived".to_owned(),
+                false => {
+                    format!("leave out what is archived behind the target, up to {last}; batches are read up to {end}")
+                }
+            };
+        }
         let last = self.archived.transaction;
         let at = self.archived.committed_at.map_or(String::new(), |time| format!(" of {time}"));
         match self.expected().transaction {
@@ -149,7 +166,16 @@ pub(super) fn make(
             let batches: Vec<LogBatch> = chosen.iter().map(|index| signed[*index].batch.clone()).collect();
             check_objects(target, repository, base, &batches)?;
             let history = base.history.clone();
-            Ok(LogPlan { history, batches, until, base: base.mark.clone(), end, cut, archived })
+            Ok(LogPlan {
+                engine: manifest.engine,
+                history,
+                batches,
+                until,
+                base: base.mark.clone(),
+                end,
+                cut,
+                archived,
+            })
         }
         Err(Obstacle::Hole { after, next }) => {
             let next = &signed[next].batch;
@@ -159,15 +185,15 @@ pub(super) fn make(
             Some(damaged) => Err(gap(target, repository, &end, &damaged.to_string())),
             None => {
                 let text = format!(
-                    "the archive of {} in repository {} ends with transaction {}{}, and is known to hold everything up to {covered_until}",
+                    "the archive of {} in repository {} ends with {}{}, and is known to hold everything up to {covered_until}",
                     target.name,
                     repository.name(),
-                    end.transaction,
+                    log_point::named(manifest.engine, end.transaction),
                     end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
                 );
                 Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
-                    "without a target, or with `--to-tx {}`, all that is archived is restored",
-                    end.transaction
+                    "without a target, or with `{}`, all that is archived is restored",
+                    log_point::option(manifest.engine, end.transaction)
                 )))
             }
         },
@@ -274,7 +300,8 @@ fn check_end(
     }
     match known {
         Some(known) if known.transaction > end.transaction => {
-            let why = format!("it was archived up to transaction {}, and what follows is missing", known.transaction);
+            let known = log_point::named(target.driver.engine(), known.transaction);
+            let why = format!("it was archived up to {known}, and what follows is missing");
             Err(gap(target, repository, end, &why))
         }
         _ => Ok(()),
@@ -320,8 +347,9 @@ fn hole(target: &Target, repository: &Repository, after: &LogMark, next: &LogBat
         (Some(damaged), _) => damaged.to_string(),
         (None, Some(link)) => format!("the batch {} is missing", link.key),
         (None, None) => {
-            let to = next.start.transaction;
-            format!("the log from transaction {} to {to} was lost before it was archived", after.transaction + 1)
+            let name = |point| log_point::named(target.driver.engine(), point);
+            let (from, to) = (name(after.transaction + 1), name(next.start.transaction));
+            format!("the log from {from} to {to} was lost before it was archived")
         }
     };
     gap(target, repository, after, &why)
@@ -329,15 +357,17 @@ fn hole(target: &Target, repository: &Repository, after: &LogMark, next: &LogBat
 
 /// `LOG_GAP`: what is wrong, and what can still be restored.
 pub(super) fn gap(target: &Target, repository: &Repository, reachable: &LogMark, why: &str) -> Error {
-    let number = reachable.transaction;
+    let engine = target.driver.engine();
+    let (reached, option) =
+        (log_point::named(engine, reachable.transaction), log_point::option(engine, reachable.transaction));
     let at = reachable.committed_at.map_or(String::new(), |time| format!(" of {time}"));
     let text = format!(
-        "the archived log of {} in repository {} breaks off after transaction {number}{at}: {why}",
+        "the archived log of {} in repository {} breaks off after {reached}{at}: {why}",
         target.name,
         repository.name()
     );
     Error::new(Code::LogGap, text).with_hint(format!(
-        "`--to-tx {number}` restores what lies before; `neo4j-backupctl backup {}` makes what is there now restorable",
+        "`{option}` restores what lies before; `neo4j-backupctl backup {}` makes what is there now restorable",
         target.name
     ))
 }

@@ -14,6 +14,7 @@ mod place;
 mod plan;
 pub(crate) mod staging;
 
+use crate::artifact::log_point;
 use crate::base::clock::Stopwatch;
 use crate::base::ids::Stamp;
 use crate::base::task::Task;
@@ -33,6 +34,7 @@ use log_plan::LogPlan;
 pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let target = context.target(&request.target)?;
+    request.until.map_or(Ok(()), |until| target.driver.check_target(until))?;
     let in_place = request.destination == Destination::InPlace;
     let _lanes = match in_place {
         true => vec![
@@ -151,6 +153,7 @@ fn expected(chosen: &Chosen) -> Option<Reached> {
         lineage: position.lineage.parse().ok()?,
         transaction: Some(mark.transaction),
         time: mark.committed_at,
+        position: log_point::position(chosen.manifest.engine, mark.transaction),
     })
 }
 

@@ -91,6 +91,8 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         RecoveryTarget::End => true,
         RecoveryTarget::Time(time) => base.ended_at <= time,
         RecoveryTarget::Transaction(number) => base.mark.transaction <= number,
+        // What a base holds beyond its own end can be cut off with log after it only.
+        RecoveryTarget::Lsn(position) => base.mark.transaction < position,
         RecoveryTarget::BeforeTransaction(number) => base.mark.transaction < number,
     };
     let mut found: Vec<usize> = (0..bases.len()).filter(|index| admissible(&bases[*index])).collect();
@@ -217,7 +219,7 @@ fn reaches(transaction: u64, piece: Option<&Piece>, until: RecoveryTarget) -> bo
     match until {
         RecoveryTarget::End => false,
         RecoveryTarget::Time(time) => piece.is_some_and(|piece| piece.last_committed_at > time),
-        RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) => {
+        RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) | RecoveryTarget::Lsn(_) => {
             transaction_of(until).is_some_and(|target| transaction >= target)
         }
     }
@@ -226,7 +228,7 @@ fn reaches(transaction: u64, piece: Option<&Piece>, until: RecoveryTarget) -> bo
 /// The last transaction that a target wants; `None` if that is not known beforehand.
 pub(super) fn transaction_of(until: RecoveryTarget) -> Option<u64> {
     match until {
-        RecoveryTarget::Transaction(number) => Some(number),
+        RecoveryTarget::Transaction(number) | RecoveryTarget::Lsn(number) => Some(number),
         RecoveryTarget::BeforeTransaction(number) => Some(number.saturating_sub(1)),
         RecoveryTarget::End | RecoveryTarget::Time(_) => None,
     }

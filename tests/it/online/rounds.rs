@@ -22,11 +22,11 @@ use std::sync::Arc;
 const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
 
 /// A small random generator: rounds are random, a failure names its seed.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// A number below `bound`.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -27,7 +27,7 @@ fn other_kinds_and_tablespaces_are_refused() {
         assert!(error.code() == Code::NotAvailable && error.hint().contains("full = \"base\""), "{error:?}");
     }
     // The fixture itself switches fsync off.
-    assert_eq!(codes(&driver), ["no-data-checksums", "fsync-off"]);
+    assert_eq!(codes(&driver), ["no-data-checksums", "log-not-archived", "fsync-off"]);
     let fast = server.directory.join("fast");
     fs::create_dir(&fast).expect("tablespace");
     server.give(&fast);

@@ -15,11 +15,13 @@ pub(crate) struct PostgresOptions {
     pub(crate) settings: Vec<String>,
     /// Part of the socket's name.
     pub(crate) port: u16,
+    /// Megabytes of a segment of the log.
+    pub(crate) segment: u32,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        PostgresOptions { checksums: true, settings: Vec::new(), port: 5432 }
+        PostgresOptions { checksums: true, settings: Vec::new(), port: 5432, segment: 16 }
     }
 }
 
@@ -50,6 +52,7 @@ impl PostgresServer {
             PostgresServer { data: directory.join("data"), bin: find_bin(), port: options.port, account, directory };
         let mut initdb = server.command("initdb");
         initdb.arg("-D").arg(&server.data).args(["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C.UTF-8"]);
+        initdb.arg(format!("--wal-segsize={}", options.segment));
         if options.checksums {
             initdb.arg("--data-checksums");
         }
@@ -75,6 +78,39 @@ impl PostgresServer {
         self.forget_zombie();
         let log = self.directory.join("log");
         succeed(self.command("pg_ctl").arg("-D").arg(&self.data).arg("-l").arg(log).args(["-w", "-s", "start"]));
+    }
+
+    /// A server on a restored directory, whose settings are those of the original: it keeps to itself.
+    pub(crate) fn open_copy(&self, data: &Path, name: &str) -> PostgresServer {
+        let directory = data.with_file_name(format!("{name}-socket"));
+        fs::create_dir_all(&directory).expect("directory of the socket");
+        self.give(&directory);
+        let copy = PostgresServer {
+            data: data.to_owned(),
+            bin: self.bin.clone(),
+            port: self.port,
+            account: self.account.clone(),
+            directory,
+        };
+        let options = format!("-c archive_mode=off -c unix_socket_directories={}", copy.directory.display());
+        let log = copy.directory.join("log");
+        succeed(
+            copy.command("pg_ctl")
+                .arg("-D")
+                .arg(data)
+                .arg("-l")
+                .arg(log)
+                .arg("-o")
+                .arg(options)
+                .args(["-w", "-s", "start"]),
+        );
+        copy
+    }
+
+    /// Whether a process of it is left.
+    pub(crate) fn has_processes(&self) -> bool {
+        let at_work = |entry: fs::DirEntry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == self.data);
+        fs::read_dir("/proc").into_iter().flatten().flatten().any(at_work)
     }
 
     /// Stops it cleanly.

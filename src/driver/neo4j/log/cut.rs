@@ -79,6 +79,7 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
 fn last_wanted(until: RecoveryTarget, floor: u64) -> Result<Option<u64>> {
     let last = match until {
         RecoveryTarget::End | RecoveryTarget::Time(_) => return Ok(None),
+        RecoveryTarget::Lsn(_) => return Err(Error::new(Code::Usage, "Neo4j's log has no such positions")),
         RecoveryTarget::Transaction(last) => last,
         RecoveryTarget::BeforeTransaction(next) => next.saturating_sub(1),
     };

@@ -5,7 +5,7 @@
 //! - [`window`], [`scan`]: reading a file and verifying every transaction
 //! - [`checkpoint`]: the checkpoint log
 //! - [`files`]: which files there are, and pinning them
-//! - [`source`], [`resume`], [`reader`], [`stream`]: shipping the log in batches of whole transactions
+//! - [`source`], [`resume`], [`reader`]: shipping the log in batches of whole transactions
 //! - [`walk`], [`cut`]: going through a directory, and ending it where a restore shall end
 
 mod checkpoint;
@@ -18,7 +18,6 @@ mod reader;
 mod resume;
 mod scan;
 mod source;
-mod stream;
 mod walk;
 mod window;
 

@@ -8,11 +8,11 @@ use super::files::{LogFile, Pins};
 use super::header::LogHeader;
 use super::resume::{follows, last_before};
 use super::scan::{Predecessor, Scanner, Step, Tail, Transaction};
-use super::stream::{Range, RangesReader};
 use crate::artifact::log_batch::{LogMark, LogSegment};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::{LogChunk, LogReader};
+use crate::driver::ranges::{Range, RangesReader};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -173,7 +173,14 @@ impl LogReader for FilesReader {
         }
         let reader = Box::new(RangesReader::new(batch.ranges));
         let complete = outcome.unwrap_or(false);
-        Ok(Some(LogChunk { start, end: self.mark.clone(), complete, segments: batch.segments, reader }))
+        Ok(Some(LogChunk {
+            start,
+            end: self.mark.clone(),
+            complete,
+            covered_until: None,
+            segments: batch.segments,
+            reader,
+        }))
     }
 }
 

@@ -101,7 +101,8 @@ impl LogReader for Reader {
             return Ok(None);
         }
         let reader = SteeredReader::of_log(Cursor::new(bytes), &self.control, task)?;
-        Ok(Some(LogChunk { start, end: self.position.clone(), complete, segments, reader: Box::new(reader) }))
+        let end = self.position.clone();
+        Ok(Some(LogChunk { start, end, complete, covered_until: None, segments, reader: Box::new(reader) }))
     }
 }
 

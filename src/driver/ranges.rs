@@ -10,17 +10,17 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// An unbroken range of a file that is held open.
-pub(super) struct Range {
-    pub(super) file: Arc<File>,
-    pub(super) name: String,
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(in crate::driver) struct Range {
+    pub(in crate::driver) file: Arc<File>,
+    pub(in crate::driver) name: String,
+    pub(in crate::driver) offset: u64,
+    pub(in crate::driver) length: u64,
     /// Of the bytes that were verified.
-    pub(super) sha256: String,
+    pub(in crate::driver) sha256: String,
 }
 
 /// Reads ranges one after the other.
-pub(super) struct RangesReader {
+pub(in crate::driver) struct RangesReader {
     ranges: Vec<Range>,
     current: usize,
     /// Bytes of the current range that went out.
@@ -29,7 +29,7 @@ pub(super) struct RangesReader {
 }
 
 impl RangesReader {
-    pub(super) fn new(ranges: Vec<Range>) -> Self {
+    pub(in crate::driver) fn new(ranges: Vec<Range>) -> Self {
         RangesReader { ranges, current: 0, done: 0, hasher: Sha256::new() }
     }
 

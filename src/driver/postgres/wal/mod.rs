@@ -1,0 +1,15 @@
+//! The write-ahead log: what `archive_command` hands over, how it is read, and how a restore replays it.
+//!
+//! - [`name`], [`page`], [`scan`]: names of segments, headers of pages, records; parsers of foreign bytes
+//! - [`spool`]: where segments wait, durable, until every repository has them
+//! - [`server`]: the server's side: its settings, and a switch of segments
+//! - [`source`]: the log as the archive reads it
+//! - [`replay`]: what a restore does with batches
+
+pub(crate) mod name;
+pub(crate) mod page;
+pub(crate) mod replay;
+pub(crate) mod scan;
+pub(crate) mod server;
+pub(crate) mod source;
+pub(crate) mod spool;

@@ -1,0 +1,247 @@
+//! Reads the records of the log, page by page, across segments: each record's checksum is compared, and commits, the
+//! points that a restore can be aimed at, are noted with their times (`XLogRecord` in `src/include/access/xlogrecord.h`,
+//! `xl_xact_commit` in `xact.h`).
+//!
+//! Nothing of a record is kept but its beginning, so that the largest costs no more than the smallest.
+
+use super::name::Segment;
+use super::page::{PAGE, PageHeader, bytes};
+use crate::artifact::log_point::Lsn;
+use crate::base::{Code, Error, Result};
+use jiff::Timestamp;
+
+/// Bytes of a record's own header.
+const HEADER: usize = 24;
+/// Bytes of a record that are kept: header, headers of its data, and a commit's time.
+const KEPT: usize = 64;
+/// Records begin at multiples of this.
+const ALIGNMENT: u64 = 8;
+/// Largest record there can be (`XLogRecordMaxSize`).
+const RECORD_MAX: u32 = 1020 << 20;
+/// The resource manager of the log itself.
+const RM_XLOG: u8 = 0;
+/// Its record that ends a segment early.
+const XLOG_SWITCH: u8 = 0x40;
+/// The resource manager of transactions.
+const RM_XACT: u8 = 1;
+/// Which of its operations a record is.
+const XACT_OPERATION: u8 = 0x70;
+/// `XLOG_XACT_COMMIT`, `XLOG_XACT_COMMIT_PREPARED`.
+const COMMITS: [u8; 2] = [0x00, 0x30];
+/// PostgreSQL counts from 2000-01-01.
+const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+/// A commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// Where its record begins.
+    pub(crate) start: u64,
+    /// When it was made, by the server's clock.
+    pub(crate) time: Timestamp,
+    /// The transaction's number.
+    pub(crate) xid: u32,
+}
+
+/// What is told of each record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Where it begins.
+    pub(crate) start: u64,
+    /// Where the log goes on after it.
+    pub(crate) end: u64,
+    /// If it is a commit.
+    pub(crate) commit: Option<Commit>,
+}
+
+/// A record of which a part was read.
+struct Begun {
+    start: u64,
+    length: u32,
+    done: u32,
+    /// Its first [`KEPT`] bytes.
+    kept: Vec<u8>,
+    crc: u32,
+}
+
+/// Where in the log the scanner is.
+enum State {
+    /// Somewhere inside a record whose beginning was not seen.
+    Lost,
+    /// Between two records.
+    Between,
+    /// Inside a record.
+    Inside(Begun),
+    /// Behind a switch: the rest of the segment holds nothing.
+    Switched,
+}
+
+/// Reads records.
+pub(crate) struct Scanner {
+    timeline: u32,
+    size: u64,
+    state: State,
+    /// Records before this position are not read.
+    from: u64,
+}
+
+impl Scanner {
+    /// For the log of `timeline` from `from` on, where a record begins; `None` = wherever the first one does.
+    pub(crate) fn new(timeline: u32, size: u64, from: Option<u64>) -> Scanner {
+        let state = if from.is_some() { State::Between } else { State::Lost };
+        Scanner { timeline, size, state, from: from.unwrap_or(0) }
+    }
+
+    /// Reads a whole segment that follows the one before, and tells of each record that ends in it.
+    pub(crate) fn segment(&mut self, segment: Segment, content: &[u8], tell: &mut dyn FnMut(Record)) -> Result<()> {
+        if matches!(self.state, State::Switched) {
+            self.state = State::Between;
+        }
+        for (index, page) in content.chunks(PAGE).enumerate() {
+            let position = segment.start(self.size) + (index * PAGE) as u64;
+            if position + PAGE as u64 <= self.from {
+                continue;
+            }
+            if matches!(self.state, State::Switched) {
+                break;
+            }
+            self.page(position, page, tell)?;
+        }
+        Ok(())
+    }
+
+    fn corrupted(&self, at: u64, why: &str) -> Error {
+        let name = Segment::holding(self.timeline, at, self.size).name(self.size);
+        Error::new(Code::LogCorrupted, format!("{name} at {}: {why}", Lsn(at)))
+    }
+
+    fn page(&mut self, position: u64, page: &[u8], tell: &mut dyn FnMut(Record)) -> Result<()> {
+        let header = PageHeader::parse(page).ok_or_else(|| self.corrupted(position, "there is no page of the log"))?;
+        if header.position != position || header.timeline > self.timeline {
+            return Err(self.corrupted(position, "another piece of the log is there"));
+        }
+        let mut at = header.length();
+        if self.from > position {
+            // The position is that of a record, or of the page's first.
+            at = at.max((self.from - position) as usize);
+            if at == header.length() && header.continued > 0 {
+                return Err(self.corrupted(position, "a record from before goes on where one should begin"));
+            }
+        } else {
+            at = self.continued(position, page, &header, tell)?;
+        }
+        while at < page.len() && !matches!(self.state, State::Switched | State::Lost) {
+            at = self.record(position, page, at, tell)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rest of a record from before; returns where the page goes on.
+    fn continued(
+        &mut self,
+        position: u64,
+        page: &[u8],
+        header: &PageHeader,
+        tell: &mut dyn FnMut(Record),
+    ) -> Result<usize> {
+        let at = header.length();
+        if header.overwritten {
+            self.state = State::Between;
+            return Ok(at);
+        }
+        match std::mem::replace(&mut self.state, State::Between) {
+            State::Inside(begun) => {
+                if header.continued != begun.length - begun.done {
+                    return Err(self.corrupted(position, "the rest of a record is not there"));
+                }
+                self.take(begun, position, page, at, tell)
+            }
+            State::Lost => {
+                if header.continued as usize > page.len() - at {
+                    self.state = State::Lost;
+                    return Ok(page.len());
+                }
+                Ok(at + (header.continued as usize).next_multiple_of(ALIGNMENT as usize))
+            }
+            _ if header.continued > 0 => {
+                Err(self.corrupted(position, "the rest of a record that did not begin is there"))
+            }
+            _ => Ok(at),
+        }
+    }
+
+    /// Begins a record; returns where the page goes on.
+    fn record(&mut self, position: u64, page: &[u8], at: usize, tell: &mut dyn FnMut(Record)) -> Result<usize> {
+        let start = position + at as u64;
+        let length = bytes(page, at).map(u32::from_ne_bytes).unwrap_or(0);
+        if !(HEADER as u32..=RECORD_MAX).contains(&length) {
+            return Err(self.corrupted(start, "no record begins there"));
+        }
+        let begun = Begun { start, length, done: 0, kept: Vec::with_capacity(KEPT), crc: 0 };
+        self.take(begun, position, page, at, tell)
+    }
+
+    /// Takes what the page has of a record; returns where the page goes on.
+    fn take(
+        &mut self,
+        mut begun: Begun,
+        position: u64,
+        page: &[u8],
+        at: usize,
+        tell: &mut dyn FnMut(Record),
+    ) -> Result<usize> {
+        let count = (page.len() - at).min((begun.length - begun.done) as usize);
+        let part = &page[at..at + count];
+        let room = KEPT - begun.kept.len();
+        begun.kept.extend_from_slice(&part[..part.len().min(room)]);
+        // The checksum covers what follows the header first, and the header without the checksum last.
+        let skipped = HEADER.saturating_sub(begun.done as usize).min(count);
+        begun.crc = crc32c::crc32c_append(begun.crc, &part[skipped..]);
+        begun.done += count as u32;
+        if begun.done < begun.length {
+            self.state = State::Inside(begun);
+            return Ok(page.len());
+        }
+        let end = (position + (at + count) as u64).next_multiple_of(ALIGNMENT);
+        self.finished(begun, end, tell)?;
+        Ok((end - position) as usize)
+    }
+
+    fn finished(&mut self, begun: Begun, end: u64, tell: &mut dyn FnMut(Record)) -> Result<()> {
+        let kept = &begun.kept;
+        let corrupted = |why| self.corrupted(begun.start, why);
+        let stored = bytes(kept, 20).map(u32::from_ne_bytes).unwrap_or(0);
+        if crc32c::crc32c_append(begun.crc, &kept[..20]) != stored {
+            return Err(corrupted("a record does not have the checksum that it says"));
+        }
+        let (info, manager) = (kept[16], kept[17]);
+        let commit = match manager == RM_XACT && COMMITS.contains(&(info & XACT_OPERATION)) {
+            true => Some(commit(begun.start, kept).ok_or_else(|| corrupted("a commit has no time"))?),
+            false => None,
+        };
+        let switched = manager == RM_XLOG && info & 0xF0 == XLOG_SWITCH;
+        self.state = if switched { State::Switched } else { State::Between };
+        let end = if switched { end.next_multiple_of(self.size) } else { end };
+        tell(Record { start: begun.start, end, commit });
+        Ok(())
+    }
+}
+
+/// The commit in a record's first bytes: the headers of its data come first, then its time.
+fn commit(start: u64, kept: &[u8]) -> Option<Commit> {
+    let mut at = HEADER;
+    let data = loop {
+        match kept.get(at)? {
+            255 => break at + 2,
+            254 => break at + 5,
+            253 => at += 3,
+            252 => at += 5,
+            _ => return None,
+        }
+    };
+    let microseconds = i64::from_ne_bytes(bytes(kept, data)?).checked_add(EPOCH_MICROSECONDS)?;
+    let xid = u32::from_ne_bytes(bytes(kept, 4)?);
+    Some(Commit { start, time: Timestamp::from_microsecond(microseconds).ok()?, xid })
+}
+
+#[cfg(test)]
+pub(super) mod tests;

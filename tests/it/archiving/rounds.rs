@@ -1,0 +1,92 @@
+//! Rounds of what a bad day holds: writers, a base at a random moment, increments, the server killed at a random moment
+//! and started again, and a restore to the end, to a time, and to a position.
+
+use super::Scene;
+use super::writers::{Acknowledged, INTERVAL, PATIENCE, Writers, holds_all, holds_none, prepare};
+use crate::online::rounds::Random;
+use jiff::Timestamp;
+use neo4j_backup_agent::artifact::log_point::Lsn;
+use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
+use neo4j_backup_agent::driver::log::RecoveryTarget;
+
+/// How many rounds the campaign plays.
+const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
+
+/// A moment of a round, and what lies before and after it.
+struct Moment {
+    time: Timestamp,
+    position: u64,
+}
+
+impl Moment {
+    fn now(scene: &Scene) -> Moment {
+        let position = Lsn::parse(&scene.server.sql("SELECT pg_current_wal_insert_lsn()")).expect("a position").0;
+        Moment { time: SystemClock.now(), position }
+    }
+}
+
+fn play(scene: &Scene, random: &mut Random) -> (Vec<Acknowledged>, Vec<Acknowledged>, Moment, Moment) {
+    prepare(&scene.server);
+    let writers = Writers::start(&scene.server, 4);
+    writers.await_more(50 + random.below(300));
+    scene.site.backup("metrics");
+    for _ in 0..2 {
+        writers.await_more(20 + random.below(400));
+        let report = scene.archive();
+        assert_eq!((report.bases.len(), report.gaps.len()), (0, 0), "{report:?}");
+        assert!(report.repositories[0].covered_until.is_some(), "{report:?}");
+    }
+    writers.await_more(10 + random.below(400));
+    let first = Moment::now(scene);
+    writers.await_more(10 + random.below(400));
+    scene.server.kill9();
+    // What the dead server handed over is archived; of what it still has nothing is promised.
+    let meanwhile = scene.archive();
+    assert_eq!(meanwhile.repositories[0].covered_until, None, "{meanwhile:?}");
+    assert!(wait_until(PATIENCE, INTERVAL, || !scene.server.has_processes()));
+    scene.server.run();
+    writers.await_more(50 + random.below(200));
+    let second = Moment::now(scene);
+    writers.await_more(50 + random.below(100));
+    let archived = writers.acknowledged();
+    let last = scene.archive();
+    assert_eq!((last.bases.len(), last.gaps.len()), (0, 0), "{last:?}");
+    writers.await_more(10);
+    (archived, writers.stop(), first, second)
+}
+
+// req: X2 X3 D2 D5 D6
+#[test]
+fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_position() {
+    let rounds: u64 = std::env::var(ROUNDS).map_or(3, |text| text.parse().expect("a number of rounds"));
+    for number in 0..rounds {
+        let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        println!("round {number}, seed {seed:#x}");
+        let mut random = Random(seed);
+        let scene = Scene::set_up("");
+        let (archived, all, first, second) = play(&scene, &mut random);
+        let before = |time: Timestamp| all.iter().filter(|r| r.done < time).cloned().collect::<Vec<_>>();
+        let after = |time: Timestamp| all.iter().filter(|r| r.sent > time).cloned().collect::<Vec<_>>();
+
+        let (_, copy) = scene.restore("end", None);
+        holds_all(&copy, &archived);
+        drop(copy);
+        for (name, moment) in [("one", &first), ("two", &second)] {
+            let until = RecoveryTarget::Time(moment.time);
+            let (report, copy) = scene.restore(&format!("time-{name}"), Some(until));
+            assert!(report.reached.expect("reached").time.expect("time") <= moment.time);
+            holds_all(&copy, &before(moment.time));
+            holds_none(&copy, &after(moment.time));
+            let until = RecoveryTarget::Lsn(moment.position);
+            let (report, copy) = scene.restore(&format!("position-{name}"), Some(until));
+            assert_eq!(report.reached.expect("reached").transaction, Some(moment.position));
+            holds_none(&copy, &after(moment.time));
+            let known = before(moment.time);
+            // The position was asked for shortly before the moment.
+            let sure = known.len().saturating_sub(64);
+            holds_all(&copy, &known[..sure]);
+        }
+        scene.site.verify().expect("base and batches are sound");
+        println!("figure: postgresql round {number}: {} acknowledged and archived, all restored", archived.len());
+    }
+}
