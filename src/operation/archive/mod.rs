@@ -24,7 +24,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Source;
 use crate::driver::log::LogSource;
-use crate::operation::answer::ArchiveReport;
+use crate::operation::answer::{ArchiveReport, ArchivedIn};
 use crate::operation::backup::objects::Branch;
 use crate::operation::backup::preparation::claim;
 use crate::operation::context::{Context, Lane, Target};
@@ -39,6 +39,8 @@ use lineage::Chain;
 
 /// Groups of batches that one run merges at most: shipping goes before.
 const MERGES_AT_ONCE: usize = 4;
+/// How often room is made for what a server keeps, before the rest is left to the next run.
+const ROOM_ROUNDS_MAX: usize = 64;
 
 /// What is collected along the way.
 struct Run<'a> {
@@ -109,17 +111,31 @@ impl Run<'_> {
         worked
     }
 
-    /// What the server keeps to itself fails the run, but not before the rest is archived.
+    /// What the server keeps to itself fails the run, but not before the rest is archived. Where it keeps it because the
+    /// place is full in which its log waits, archiving is what makes room.
     fn have_current_finished(&mut self, task: &Task) -> Result<()> {
-        match self.log.finish_current(task) {
-            Err(error) if error.code() == Code::NotAvailable => Err(error),
-            Err(error) => {
-                task.check()?;
-                self.failures.push(error);
-                Ok(())
+        let all = self.target.repositories.clone();
+        for _ in 0..ROOM_ROUNDS_MAX {
+            match self.log.finish_current(task) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code() == Code::NotAvailable => return Err(error),
+                Err(error) if error.code() == Code::SpoolFull => {
+                    let moved = |run: &Self| run.report.repositories.iter().map(|done| done.batches).sum::<u64>();
+                    let before = moved(self);
+                    let need_base = self.whole_round(&all, task)?;
+                    if !self.failures.is_empty() || !need_base.is_empty() || moved(self) == before {
+                        self.failures.push(error);
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    task.check()?;
+                    self.failures.push(error);
+                    return Ok(());
+                }
             }
-            Ok(()) => Ok(()),
         }
+        Ok(())
     }
 
     /// Archives where the chain goes on, takes a base where it needs one, and archives there.
@@ -343,11 +359,12 @@ impl Run<'_> {
     }
 
     fn conclude(mut self, watch: Stopwatch, task: &Task) -> Result<ArchiveReport> {
+        self.report.repositories = merged(std::mem::take(&mut self.report.repositories));
         self.report.duration_ms = watch.elapsed().as_millis() as u64;
         if self.failures.is_empty() {
             return Ok(self.report);
         }
-        let whole = |done: &&crate::operation::answer::ArchivedIn| done.covered_until.is_some();
+        let whole = |done: &&ArchivedIn| done.covered_until.is_some();
         let complete: Vec<_> =
             self.report.repositories.iter().filter(whole).map(|done| done.repository.as_str()).collect();
         if complete.is_empty() {
@@ -367,6 +384,28 @@ impl Run<'_> {
     }
 }
 
+/// One line for each history in each repository, however many rounds it took.
+fn merged(rounds: Vec<ArchivedIn>) -> Vec<ArchivedIn> {
+    let mut merged: Vec<ArchivedIn> = Vec::new();
+    for round in rounds {
+        let same = |known: &&mut ArchivedIn| (&known.repository, known.lineage) == (&round.repository, round.lineage);
+        match merged.iter_mut().find(same) {
+            Some(known) => {
+                *known = ArchivedIn {
+                    batches: known.batches + round.batches,
+                    transactions: known.transactions + round.transactions,
+                    from_transaction: known.from_transaction,
+                    plain_bytes: known.plain_bytes + round.plain_bytes,
+                    stored_bytes: known.stored_bytes + round.stored_bytes,
+                    ..round
+                };
+            }
+            None => merged.push(round),
+        }
+    }
+    merged
+}
+
 /// The kind of base that is taken unasked: the configured one, unless it would stop the server.
 fn base_kind(target: &Target) -> BackupKind {
     let configured = target.driver.default_kind();
@@ -375,7 +414,7 @@ fn base_kind(target: &Target) -> BackupKind {
 
 /// The line that the log gets.
 pub(crate) fn summary(report: &ArchiveReport) -> String {
-    let of = |done: &crate::operation::answer::ArchivedIn| {
+    let of = |done: &ArchivedIn| {
         let (count, repository) = (done.transactions, &done.repository);
         let end = done.to_position.clone().unwrap_or_else(|| done.to_transaction.to_string());
         format!("{count} transactions up to {end} in {repository}")

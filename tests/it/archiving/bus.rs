@@ -58,7 +58,7 @@ fn the_owner_of_the_data_hands_its_log_over_the_bus_and_nobody_else_may() {
         fs::copy(&own, &copy).expect("copy");
         fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("mode");
         let stranger = Command::new("setpriv")
-            .args(["--reuid=12345", "--regid=12345", "--clear-groups", "--", BACKUPCTL, "--bus", &address])
+            .args(["--reuid=daemon", "--regid=daemon", "--clear-groups", "--", BACKUPCTL, "--bus", &address])
             .args(["wal", "push", "metrics", &copy.display().to_string()])
             .output()
             .expect("setpriv");

@@ -114,11 +114,15 @@ impl PostgresLog {
         let mut here = Ok(false);
         wait_until(ARCHIVING_TIMEOUT, ARCHIVING_INTERVAL, || {
             here = name().map(|name| spool.has_had(&name));
-            task.cancel().is_cancelled() || !matches!(here, Ok(false))
+            task.cancel().is_cancelled() || spool.is_full() || !matches!(here, Ok(false))
         });
         task.check()?;
         if here? {
             return Ok(());
+        }
+        if spool.is_full() {
+            let text = format!("the server of {} keeps {}: there is no room for it in the spool", self.target, name()?);
+            return Err(Error::new(Code::SpoolFull, text));
         }
         let address = self.address.clone();
         let says = within(TALK_TIMEOUT, "asking for the archiver", task, move || server::archiver_says(&address));

@@ -217,6 +217,11 @@ impl ClusterSpool<'_> {
         Ok(held)
     }
 
+    /// Whether the last file found no room, and none was made since.
+    pub(crate) fn is_full(&self) -> bool {
+        self.directory.join(FULL).exists()
+    }
+
     /// Whether a segment was given up because the spool was full.
     pub(crate) fn was_dropped(&self, segment: Segment, size: u64) -> bool {
         self.directory.join(DROPPED).join(segment.name(size)).exists()
@@ -245,6 +250,7 @@ impl ClusterSpool<'_> {
             self.remember(&segment.name(size), &path)?;
             if index < settled {
                 atomic_file::remove(&path)?;
+                atomic_file::remove(&self.directory.join(FULL))?;
             }
         }
         // Of timelines that were left, what was never archived everywhere stays for a person to decide about.
