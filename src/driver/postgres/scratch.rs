@@ -313,10 +313,8 @@ fn settings(plan: &ScratchPlan<'_>, home: &Path, libraries: &[String]) -> Vec<(S
         "recovery_target_xid",
         "recovery_target_lsn",
     ];
-    // Whoever gets in finds a server that has recovered.
-    const OFF: [&str; 10] = [
+    const OFF: [&str; 9] = [
         "archive_mode",
-        "hot_standby",
         "ssl",
         "bonjour",
         "autovacuum",

@@ -1,3 +1,5 @@
+//! Logs as a server writes them, whole and damaged.
+
 use super::*;
 use crate::driver::postgres::wal::page::tests::first_page;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Points, and where the log goes on after them.
+
 use super::*;
 
 const SIZE: u64 = 1 << 20;

@@ -1,3 +1,5 @@
+//! What is taken in, what is refused, and what leaves.
+
 use super::*;
 use crate::driver::postgres::wal::page::tests::first_page;
 
@@ -11,7 +13,8 @@ struct Place {
 
 fn place(segments: u64, drop_when_full: bool) -> Place {
     let directory = tempfile::tempdir().expect("tempdir");
-    let spool = Spool::new(directory.path().join("metrics"), segments * SIZE, drop_when_full);
+    // The lock's own line takes some bytes as well.
+    let spool = Spool::new(directory.path().join("metrics"), segments * SIZE + SIZE / 2, drop_when_full);
     Place { directory, spool }
 }
 
@@ -71,7 +74,7 @@ fn what_is_not_durable_everywhere_stays() {
     place.spool.of_cluster(CLUSTER).release(1, 10 * SIZE + 5).expect("release");
     assert_eq!(place.held(), (2..=20).collect::<Vec<_>>(), "9 are done, and the newest of them are kept");
     place.spool.of_cluster(CLUSTER).release(2, 100 * SIZE).expect("release");
-    assert_eq!(place.held().len(), 19, "another timeline's position says nothing of this one");
+    assert_eq!(place.held(), (10..=20).collect::<Vec<_>>(), "of a timeline that was left, what is archived goes");
 }
 
 #[test]
