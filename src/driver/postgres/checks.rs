@@ -67,7 +67,7 @@ pub(crate) fn run(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<V
         major,
         facts,
         roles: &roles,
-        recovery: &replay::settings(subject.ending),
+        recovery: &recovery(subject),
     };
     task.phase("recovering in a scratch server", 0);
     let server = match ScratchServer::start(&plan, tools, task) {
@@ -104,6 +104,13 @@ pub(crate) fn run(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<V
         Err(cause) => found.push(HealthCheck::of("clean_stop", false, cause.message())),
     }
     Ok(found)
+}
+
+/// How far the server recovers; whoever gets in finds one that has.
+fn recovery(subject: &Subject<'_>) -> Vec<(String, String)> {
+    let mut settings = replay::settings(subject.ending);
+    settings.push(("hot_standby".to_owned(), "off".to_owned()));
+    settings
 }
 
 /// What the manifest counted holds for the backup's own moment only.

@@ -185,8 +185,6 @@ pub(crate) fn settings(ending: Option<Ending>) -> Vec<(String, String)> {
         // Everything lies in `pg_wal`: there is nothing to fetch.
         ("restore_command".to_owned(), "false".to_owned()),
         ("recovery_target_timeline".to_owned(), "current".to_owned()),
-        // Whoever gets in finds a server that has recovered.
-        ("hot_standby".to_owned(), "off".to_owned()),
     ];
     if let Some(before) = ending.and_then(|ending| ending.before) {
         settings.push(("recovery_target_lsn".to_owned(), Lsn(before).to_string()));
