@@ -48,8 +48,13 @@ fn restore_lanes(driver: &dyn Driver, manifest: &Manifest, lanes: Lanes, place: 
     let (directory, workspace) = (place.join("restored"), place.join("workspace"));
     fs::create_dir(&directory).expect("directory");
     fs::create_dir(&workspace).expect("workspace");
-    let target =
-        RestorePlace { directory: directory.clone(), workspace: workspace.clone(), owner: None, without_system: false };
+    let target = RestorePlace {
+        directory: directory.clone(),
+        workspace: workspace.clone(),
+        owner: None,
+        without_system: false,
+        histories: Vec::new(),
+    };
     let mut session = driver.begin_restore(manifest, &target, &task).expect("begin");
     assert!(session.takes_lanes_side_by_side());
     std::thread::scope(|scope| {
