@@ -112,10 +112,7 @@ impl Neo4jDriver {
         let database = settings.database.to_ascii_lowercase();
         let settings = Neo4jDriverSettings { database, ..settings };
         let (conf, home, database) = (settings.conf.clone(), settings.home.clone(), settings.database.clone());
-        let log = Neo4jLog::new(move || {
-            let logs = Layout::of(&Conf::read(&conf, &home)?)?.logs(&database);
-            log::refuse_enveloped(&logs).map(|()| logs)
-        });
+        let log = Neo4jLog::new(move || Ok(Layout::of(&Conf::read(&conf, &home)?)?.logs(&database)));
         Neo4jDriver { settings, launcher, seen: Mutex::default(), log }
     }
 

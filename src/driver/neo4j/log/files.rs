@@ -1,6 +1,5 @@
 //! The files of a log directory: which there are, and holding them open so that nobody can take them away.
 
-use super::format::unsupported;
 use super::header::{HEADER_BYTES, LogHeader};
 use crate::base::{Code, Error, Result};
 use std::collections::BTreeMap;
@@ -87,28 +86,6 @@ impl LogFile {
     fn is_same(&self, other: &LogFile) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
-}
-
-/// Refuses by name a log whose newest file is enveloped. It can be read, but no restore from it was proven on a real
-/// server by the agent itself: `docs/NEO4J.md` says what was.
-pub fn refuse_enveloped(directory: &Path) -> Result<()> {
-    for (_, path) in numbered(directory, TRANSACTIONS)?.into_iter().rev() {
-        let mut format = [0];
-        let read = File::open(&path).and_then(|file| file.read_at(&mut format, 0));
-        match (read, format[0]) {
-            // Pruned meanwhile.
-            (Err(cause), _) if cause.kind() == std::io::ErrorKind::NotFound => {}
-            (Err(cause), _) => return Err(Error::io("reading", &path, cause)),
-            // Its header was not written yet.
-            (Ok(_), 0) => {}
-            (Ok(_), 10) => {
-                let text = format!("{} has the log format V10 (enveloped)", path.display());
-                return Err(unsupported(text));
-            }
-            (Ok(_), _) => return Ok(()),
-        }
-    }
-    Ok(())
 }
 
 /// Files of one transaction log, held open against pruning.
@@ -206,21 +183,6 @@ mod tests {
             numbered(directory.path(), TRANSACTIONS).expect("list").into_iter().map(|(number, _)| number).collect();
         assert_eq!(found, [9, 10]);
         assert!(numbered(&directory.path().join("none"), TRANSACTIONS).expect("list").is_empty());
-    }
-
-    #[test]
-    fn an_enveloped_log_is_refused_by_name_at_the_door() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let path = |number: u64| directory.path().join(format!("{TRANSACTIONS}{number}"));
-        refuse_enveloped(directory.path()).expect("nothing there");
-        std::fs::write(path(1), [9; 200]).expect("write");
-        std::fs::write(path(2), [0; 200]).expect("write");
-        refuse_enveloped(directory.path()).expect("without envelopes");
-        std::fs::write(path(1), [10; 200]).expect("write");
-        let refused = refuse_enveloped(directory.path()).expect_err("refuse");
-        assert_eq!(refused.code(), Code::Neo4jUnsupported);
-        assert!(refused.message().contains("V10 (enveloped)"), "{refused}");
-        assert!(refused.hint().contains("dump"), "{refused:?}");
     }
 
     #[test]

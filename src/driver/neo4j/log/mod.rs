@@ -28,7 +28,7 @@ pub use self::checkpoint::{
 };
 pub use self::cut::{CutPlan, cut};
 pub use self::envelope::OpenPart;
-pub use self::files::{CHECKPOINTS, LogFile, Pins, TRANSACTIONS, numbered, refuse_enveloped};
+pub use self::files::{CHECKPOINTS, LogFile, Pins, TRANSACTIONS, numbered};
 pub use self::format::{Kernel, LogFormat};
 pub use self::header::{HEADER_BYTES, LogHeader, StoreId, store_id};
 pub(in crate::driver::neo4j) use self::resume::follows;

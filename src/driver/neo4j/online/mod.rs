@@ -27,7 +27,6 @@ use self::reflink::Cloner;
 use self::survey::Survey;
 use self::tree_file::Outcome;
 use super::layout::Layout;
-use super::log::refuse_enveloped;
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Content, LogPosition, Role};
 use crate::base::task::Task;
@@ -105,7 +104,6 @@ impl OnlineBackup {
         let (mut parts, cloner) = (Vec::new(), Arc::new(Cloner::new(workspace)));
         for name in databases {
             task.check()?;
-            refuse_enveloped(&layout.logs(name))?;
             let logs = PinnedLogs::pin(&layout.logs(name))?;
             let store = layout.store(name);
             let survey = Survey::of(&store)?;
