@@ -120,9 +120,10 @@ fn write_while(server: &Neo4jServer, mut look: impl FnMut() -> bool) -> usize {
     })
 }
 
-fn is_archived_through_crashes(version: &'static str) {
+fn is_archived_through_crashes(version: &'static str, more: Option<&str>) {
     let directory = tempfile::tempdir().expect("tempdir");
-    let settings = ["db.tx_log.rotation.size=128k", "db.checkpoint.interval.time=1s"].map(str::to_owned).to_vec();
+    let settings = ["db.tx_log.rotation.size=128k", "db.checkpoint.interval.time=1s"];
+    let settings = settings.into_iter().chain(more).map(str::to_owned).collect();
     let options = Neo4jOptions { version: Some(version), settings, ..Neo4jOptions::default() };
     let server = Neo4jServer::start(directory.path(), &options);
     let driver = Neo4jDriver::new(server.driver_settings(), Arc::new(LocalLauncher::default()));
@@ -182,11 +183,18 @@ fn is_archived_through_crashes(version: &'static str) {
 // req: X2
 #[test]
 fn a_log_is_archived_through_rotations_kills_and_restarts() {
-    is_archived_through_crashes(VERSION);
+    is_archived_through_crashes(VERSION, None);
 }
 
 // req: X2
 #[test]
 fn the_newest_versions_log_is_archived_through_rotations_kills_and_restarts() {
-    is_archived_through_crashes(NEWEST_VERSION);
+    is_archived_through_crashes(NEWEST_VERSION, None);
+}
+
+// req: X2
+#[test]
+fn an_enveloped_log_is_archived_through_rotations_kills_and_restarts() {
+    let enveloped = "internal.dbms.allow_new_log_format_on_upgrade_or_create=true";
+    is_archived_through_crashes(NEWEST_VERSION, Some(enveloped));
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use neo4j_backup_agent::base::clock::{Clock, SystemClock};
 use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::driver::neo4j::log;
 use neo4j_backup_agent::operation::answer::{Answer, ArchiveReport, RestoreReport};
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
 use std::path::PathBuf;
@@ -20,6 +21,19 @@ use std::sync::Arc;
 
 /// How many rounds the campaign plays with each version.
 const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
+
+/// What makes a server of 2026.08 write enveloped logs into a database that it creates; its files are small, so that
+/// most of them end inside a transaction.
+const ENVELOPED: [&str; 2] =
+    ["internal.dbms.allow_new_log_format_on_upgrade_or_create=true", "db.tx_log.rotation.size=256k"];
+
+/// The format of the newest log file.
+fn log_format(server: &Neo4jServer) -> &'static str {
+    let files = log::numbered(&server.data().join("transactions/neo4j"), log::TRANSACTIONS).expect("list");
+    let (number, path) = files.last().expect("a log");
+    let opened = log::LogFile::open(*number, path).expect("open").expect("there");
+    opened.header().expect("read").expect("a header").0.format.name()
+}
 
 /// A small random generator: rounds are random, a failure names its seed.
 pub(crate) struct Random(pub(crate) u64);
@@ -71,9 +85,10 @@ struct Round {
     version: Option<&'static str>,
 }
 
-fn play(random: &mut Random, version: Option<&'static str>) -> Round {
+fn play(random: &mut Random, options: &Neo4jOptions) -> Round {
     let site = Site::with("");
-    let server = Arc::new(Neo4jServer::start(site.root(), &Neo4jOptions { version, ..restless() }));
+    let version = options.version;
+    let server = Arc::new(Neo4jServer::start(site.root(), options));
     configure(&site, &server);
     prepare(&server);
     let writers = Writers::start(&server, 4);
@@ -142,12 +157,17 @@ fn to_a_time(round: &Round, difference: u64) {
 fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_transaction() {
     // A round each, so that every kind of restore is tried on a history of its own; the campaign plays more.
     let rounds: u64 = std::env::var(ROUNDS).map_or(1, |text| text.parse().expect("a number of rounds"));
-    for version in [None, Some(NEWEST_VERSION)] {
+    for (version, format) in [(None, "V9"), (Some(NEWEST_VERSION), "V9"), (Some(NEWEST_VERSION), "V10")] {
+        let mut options = Neo4jOptions { version, ..restless() };
+        if format == "V10" {
+            options.settings.extend(ENVELOPED.map(str::to_owned));
+        }
         for number in 0..rounds {
             let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            println!("round {number} of {}, seed {seed:#x}", version.unwrap_or(VERSION));
+            println!("round {number} of {} with log {format}, seed {seed:#x}", version.unwrap_or(VERSION));
             let mut random = Random(seed);
-            let round = play(&mut random, version);
+            let round = play(&mut random, &options);
+            assert_eq!(log_format(&round.server), format);
             let difference = to_the_end(&round);
             to_a_time(&round, difference);
             to_a_transaction(&round, difference, &mut random);
@@ -156,7 +176,7 @@ fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_transaction
             let (version, archived) = (version.unwrap_or(VERSION), round.archived.len());
             let span = round.end - round.base_end;
             println!(
-                "figure: neo4j {version} round {number}: {archived} acknowledged, {span} transactions after the base, all restored"
+                "figure: neo4j {version} log {format} round {number}: {archived} acknowledged, {span} transactions after the base, all restored"
             );
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! Entries follow the header one after the other; by kernel they have 232 bytes or, from 2026.08, 486, and one
 //! position or, from 5.22, two: the point up to which everything is in the store, and the beginning of the oldest
-//! transaction that was not complete then, from which recovery reads.
+//! transaction that was not complete then, from which recovery reads. In an enveloped log each is the payload of an
+//! envelope: without kernel version and checksum, which the envelope has, and by kernel of another length.
 
 use super::entry::{u32_at, u64_at};
+use super::envelope::{ENVELOPE_BYTES, Opening, PADDING_MAX};
 use super::files::{self, numbered};
 use super::format::{Kernel, LogFormat};
-use super::header::{HEADER_BYTES, STORE_ID_BYTES};
+use super::header::{Envelopes, HEADER_BYTES, STORE_ID_BYTES};
 use super::scan::checksum_text;
 use crate::artifact::log_batch::LogMark;
 use crate::base::{Error, Result};
@@ -20,6 +22,8 @@ use std::path::Path;
 const ENTRY_BYTES: usize = 232;
 /// Bytes of an entry of 2026.08.
 const LONG_ENTRY_BYTES: usize = 486;
+/// Least bytes of an entry in an envelope: type, four numbers of positions, time, store id, the last transaction.
+const FIELD_BYTES: usize = 1 + 5 * 8 + STORE_ID_BYTES + 8 + 8 + 1 + 4 + 8;
 /// Entry type of a checkpoint in a log of its own since 5.0.
 const ENTRY_TYPE: u8 = 9;
 /// The checkpoint log rotates at 1 MiB; a larger file is not one.
@@ -71,7 +75,12 @@ impl Checkpoint {
         if !kernel.is_known() || body[1] != ENTRY_TYPE || sum != crc32c::crc32c(body).to_le_bytes() {
             return None;
         }
-        let mut at = 2;
+        Some((Checkpoint::fields(kernel, &body[2..]), length))
+    }
+
+    /// Reads what stands behind the type of an entry.
+    fn fields(kernel: Kernel, body: &[u8]) -> Checkpoint {
+        let mut at = 0;
         let mut long = || {
             at += 8;
             u64_at(body, at - 8)
@@ -87,7 +96,7 @@ impl Checkpoint {
         let append_index = (kernel >= Kernel::V5_20).then(|| u64_at(body, at + 8));
         at += if kernel >= Kernel::V5_20 { 8 + 8 + 1 } else { 8 };
         let (checksum, committed_ms) = (u32_at(body, at), u64_at(body, at + 4) as i64);
-        let checkpoint = Checkpoint {
+        Checkpoint {
             log_version,
             log_offset,
             recovery_start: oldest.min(position),
@@ -96,8 +105,45 @@ impl Checkpoint {
             committed_ms,
             append_index,
             made_ms,
+        }
+    }
+}
+
+/// The newest checkpoint in an enveloped log; else as [`newest_checkpoint`].
+fn newest_enveloped(file: &[u8], segment: u64) -> Option<Checkpoint> {
+    let mut newest = None;
+    let mut payload: Vec<u8> = Vec::new();
+    let mut at = segment;
+    loop {
+        let room = segment - at % segment;
+        let bytes = file.get(usize::try_from(at).ok()?..).unwrap_or_default();
+        let bytes = &bytes[..bytes.len().min(room as usize)];
+        let rest_is_blank = |from: usize| file[from.min(file.len())..].iter().all(|&byte| byte == 0);
+        let envelope = match Opening::parse(&bytes[..bytes.len().min(ENVELOPE_BYTES)], room) {
+            _ if room <= PADDING_MAX && bytes.len() as u64 == room && bytes.iter().all(|&byte| byte == 0) => {
+                at += room;
+                continue;
+            }
+            Opening::Envelope(envelope) => envelope,
+            Opening::Nothing => return if rest_is_blank(at as usize) { newest } else { None },
+            // It is being written, or its writer died.
+            Opening::Unfinished => return if rest_is_blank((at + room) as usize) { newest } else { None },
+            Opening::Refused(_) | Opening::Foreign(_) => return None,
         };
-        Some((checkpoint, length))
+        let whole = bytes.get(..envelope.length).filter(|bytes| envelope.closes(bytes));
+        let end = at + envelope.length as u64;
+        let Some(whole) = whole else { return if rest_is_blank(end as usize) { newest } else { None } };
+        if envelope.part.begins() {
+            payload.clear();
+        }
+        payload.extend(&whole[ENVELOPE_BYTES..]);
+        if envelope.part.ends() {
+            if !envelope.kernel.has_envelopes() || payload.len() < FIELD_BYTES || payload[0] != ENTRY_TYPE {
+                return None;
+            }
+            newest = Some(Checkpoint::fields(envelope.kernel, &payload[1..]));
+        }
+        at = end;
     }
 }
 
@@ -128,14 +174,21 @@ pub fn newest_of<B: AsRef<[u8]>>(logs: impl DoubleEndedIterator<Item = Result<B>
 /// Whether nothing was written yet. A log of an unknown format is not empty: what it holds cannot be told.
 fn is_empty(file: &[u8]) -> bool {
     let known = file.first().is_none_or(|&byte| byte == 0 || LogFormat::of(byte).is_ok());
-    known && file.get(HEADER_BYTES as usize..).is_none_or(|entries| entries.first().is_none_or(|&byte| byte == 0))
+    let data = Envelopes::of(file).map_or(HEADER_BYTES, |envelopes| envelopes.segment) as usize;
+    if let Some(first) = file.get(data..).filter(|_| data != HEADER_BYTES as usize) {
+        // The checksum of an envelope may begin with a zero.
+        return first.iter().take(ENVELOPE_BYTES).all(|&byte| byte == 0);
+    }
+    known && file.get(data..).is_none_or(|entries| entries.first().is_none_or(|&byte| byte == 0))
 }
 
 /// The newest checkpoint in the bytes of a checkpoint log. `None` when there is none or an unknown form is among them:
 /// that one may be the newest of all, so that nothing before it counts. A last entry that is not whole is being
 /// written, or its writer died, and does not count, as it would not for the server.
 pub fn newest_checkpoint(file: &[u8]) -> Option<Checkpoint> {
-    LogFormat::of(*file.first()?).ok()?;
+    if LogFormat::of(*file.first()?).ok()? == LogFormat::V10 {
+        return newest_enveloped(file, Envelopes::of(file)?.segment);
+    }
     let mut rest = file.get(HEADER_BYTES as usize..)?;
     let mut newest = None;
     while rest.first().is_some_and(|&byte| byte != 0) {
@@ -191,6 +244,7 @@ fn is_blank(path: &Path, offset: u64) -> Result<bool> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::envelope_writer::checkpoint_log;
     use super::super::header::tests::real_header;
     use super::*;
     use proptest::prelude::*;
@@ -275,12 +329,33 @@ pub(super) mod tests {
         std::fs::write(directory.path().join("checkpoint.0"), &full).expect("write");
         std::fs::write(directory.path().join("checkpoint.1"), real_header()).expect("write");
         assert_eq!(last_checkpoint(directory.path()).expect("read").map(|c| c.transaction), Some(3));
-        // An enveloped log has its entries elsewhere: the older file's checkpoint is not the newest.
-        let mut enveloped = real_header();
-        enveloped[0] = 10;
-        enveloped.resize(4096, 0);
-        std::fs::write(directory.path().join("checkpoint.1"), enveloped).expect("write");
+        // One of an unknown format has its entries elsewhere: the older file's checkpoint is not the newest.
+        let mut merged = real_header();
+        merged[0] = 11;
+        merged.resize(4096, 0);
+        std::fs::write(directory.path().join("checkpoint.1"), merged).expect("write");
         assert_eq!(last_checkpoint(directory.path()).expect("read"), None);
+    }
+
+    #[test]
+    fn enveloped_checkpoints_are_read() {
+        let (older, newest) = (checkpoint(0, 5000, 3), checkpoint(1, 6000, 16));
+        let mut file = checkpoint_log(&[older.clone(), newest.clone()], 4096);
+        file.resize(3 * 4096, 0);
+        assert_eq!(newest_checkpoint(&file), Some(newest.clone()));
+        let mut torn = file.clone();
+        torn[4096 + 512 + 130] ^= 1;
+        assert_eq!(newest_checkpoint(&torn), Some(older), "the last one is not whole");
+        torn[4096 + 130] ^= 1;
+        assert_eq!(newest_checkpoint(&torn), None, "one in the middle is damaged");
+        // A segment that is full, and one that has only padding left.
+        let many: Vec<Checkpoint> = (0..9).map(|n| checkpoint(n, 5000, 100 + n)).collect();
+        assert_eq!(newest_checkpoint(&checkpoint_log(&many, 4096)), many.last().cloned());
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = |number: u64| directory.path().join(format!("checkpoint.{number}"));
+        std::fs::write(path(0), &file).expect("write");
+        std::fs::write(path(1), checkpoint_log(&[], 4096)).expect("write");
+        assert_eq!(last_checkpoint(directory.path()).expect("read"), Some(newest));
     }
 
     #[test]

@@ -75,6 +75,14 @@ impl LogFile {
         Ok(LogHeader::parse(&bytes, &self.name(), self.number)?.map(|header| (header, bytes)))
     }
 
+    /// Everything before its data, which the file of this header has.
+    pub(super) fn lead(&self, header: &LogHeader) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(header.data_start).unwrap_or_default()];
+        let read = self.file.read_exact_at(&mut bytes, 0);
+        read.map_err(|cause| Error::io("reading", &self.path, cause))?;
+        Ok(bytes)
+    }
+
     fn is_same(&self, other: &LogFile) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

@@ -12,6 +12,8 @@ pub enum LogFormat {
     V8,
     /// Neo4j 5.20 and later: everything appended has an index.
     V9,
+    /// Neo4j 2025.07 and later where a setting asks for it: entries lie in envelopes, and may go on in the next file.
+    V10,
 }
 
 impl LogFormat {
@@ -20,6 +22,7 @@ impl LogFormat {
         match self {
             LogFormat::V8 => "V8",
             LogFormat::V9 => "V9",
+            LogFormat::V10 => "V10",
         }
     }
 
@@ -28,9 +31,10 @@ impl LogFormat {
         match byte {
             8 => Ok(LogFormat::V8),
             9 => Ok(LogFormat::V9),
+            10 => Ok(LogFormat::V10),
             6 => Err("V6 (Neo4j before 4.2)".to_owned()),
             7 => Err("V7 (Neo4j 4.2 to 4.4)".to_owned()),
-            10 | 11 => Err(format!("V{byte} (enveloped)")),
+            11 => Err("V11 (enveloped, merged with a cluster's log)".to_owned()),
             other => Err(format!("number {other}, which this release has never heard of")),
         }
     }
@@ -84,10 +88,16 @@ impl Kernel {
     pub const V5_25: Kernel = Kernel(20);
     /// 2025.05, the first without the checksum of the transaction before.
     pub(super) const V2025_05: Kernel = Kernel(22);
+    /// 2025.07, the first that may write envelopes.
+    pub(super) const V2025_07: Kernel = Kernel(23);
     /// 2026.06, the first with sequence numbers.
     pub(super) const V2026_06: Kernel = Kernel(30);
     /// 2026.08, the newest that is known.
     pub const V2026_08: Kernel = Kernel(32);
+
+    pub(super) fn has_envelopes(self) -> bool {
+        self >= Kernel::V2025_07 && self.is_known()
+    }
 
     pub(super) fn is_known(self) -> bool {
         (Kernel::V5_0..=Kernel::V2026_08).contains(&self)
@@ -152,7 +162,8 @@ mod tests {
     #[test]
     fn an_unknown_format_is_named() {
         assert_eq!(LogFormat::of(9), Ok(LogFormat::V9));
-        assert_eq!(LogFormat::of(10), Err("V10 (enveloped)".to_owned()));
+        assert_eq!(LogFormat::of(10), Ok(LogFormat::V10));
+        assert!(LogFormat::of(11).is_err_and(|text| text.contains("V11 (enveloped")));
         assert_eq!(LogFormat::of(7), Err("V7 (Neo4j 4.2 to 4.4)".to_owned()));
         assert!(LogFormat::of(200).is_err_and(|text| text.contains("200")));
     }

@@ -1,8 +1,11 @@
 //! The header of a log file: 128 bytes, big-endian.
 //!
 //! Byte 0 is the format, bytes 1 to 7 the file's number; then the index of the last thing appended before this file
-//! (V8: the id of the last transaction; V9 says it twice), the store's identity in 64 bytes, zeros.
+//! (V8: the id of the last transaction; V9 says it twice), the store's identity in 64 bytes, zeros. V10 goes on with the
+//! size of a segment (4 bytes), the checksum of the last envelope of the file before, a term and the kernel version; the
+//! header has a segment for itself. The index is then that of the last envelope before, the entry of which may go on here.
 
+use super::envelope::is_segment_size;
 use super::files;
 use super::format::{LogFormat, unsupported};
 use crate::base::{Code, Error, Result};
@@ -14,6 +17,9 @@ use std::path::Path;
 pub const HEADER_BYTES: u64 = 128;
 /// Bytes of a serialised store id, padding included.
 pub(super) const STORE_ID_BYTES: usize = 64;
+
+/// Where the header of an enveloped log has the size of its segments.
+const SEGMENT_AT: usize = 16 + STORE_ID_BYTES;
 
 /// The identity that a store got when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +65,12 @@ pub struct LogHeader {
     pub format: LogFormat,
     /// Its number.
     pub number: u64,
-    /// The last append index before it (V9), or the last transaction (V8).
+    /// The last append index before it (V9, V10), or the last transaction (V8).
     pub last_before: u64,
+    /// Where its data begins: behind the header, or (V10) the header's segment.
+    pub data_start: u64,
+    /// The checksum of the last envelope before it (V10).
+    pub previous_checksum: Option<u32>,
     /// Whose log it is.
     pub store: StoreId,
 }
@@ -75,10 +85,10 @@ impl LogHeader {
             return Ok(None);
         }
         let format = LogFormat::of(header[0])
-            .map_err(|what| unsupported(format!("{name} has the log format {what}; known are V8 and V9")))?;
+            .map_err(|what| unsupported(format!("{name} has the log format {what}; known are V8 to V10")))?;
         let long = |at: usize| header[at..at + 8].try_into().map(u64::from_be_bytes).unwrap_or_default();
         let (last_at, store_at) = match format {
-            LogFormat::V8 => (8, 16),
+            LogFormat::V8 | LogFormat::V10 => (8, 16),
             LogFormat::V9 => (16, 24),
         };
         let own = long(0) & (u64::MAX >> 8);
@@ -87,7 +97,34 @@ impl LogHeader {
         }
         let store = StoreId::parse(&header[store_at..])
             .ok_or_else(|| Error::new(Code::LogCorrupted, format!("{name} has no store id in its header")))?;
-        Ok(Some(LogHeader { format, number, last_before: long(last_at), store }))
+        let (data_start, previous_checksum) = match (format, Envelopes::of(header)) {
+            (LogFormat::V10, Some(Envelopes { segment, previous_checksum })) => (segment, Some(previous_checksum)),
+            (LogFormat::V10, None) => {
+                let text = format!("{name} does not say how large its segments are");
+                return Err(Error::new(Code::LogCorrupted, text));
+            }
+            _ => (HEADER_BYTES, None),
+        };
+        Ok(Some(LogHeader { format, number, last_before: long(last_at), data_start, previous_checksum, store }))
+    }
+}
+
+/// What the header of an enveloped log says beyond that of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Envelopes {
+    /// Bytes of a segment.
+    pub(super) segment: u64,
+    /// The checksum of the last envelope of the file before.
+    pub(super) previous_checksum: u32,
+}
+
+impl Envelopes {
+    /// Reads it from a header; `None` = it is no header of an enveloped log, or makes no sense.
+    pub(super) fn of(header: &[u8]) -> Option<Envelopes> {
+        let number = |at: usize| header.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
+        let segment = u64::from(number(SEGMENT_AT)?);
+        let sound = header.first() == Some(&10) && is_segment_size(segment);
+        sound.then_some(Envelopes { segment, previous_checksum: number(SEGMENT_AT + 4)? })
     }
 }
 
@@ -109,7 +146,6 @@ fn store_id_in(path: &Path) -> Result<Option<StoreId>> {
     File::open(path)
         .and_then(|file| file.take(HEADER_BYTES).read_to_end(&mut header))
         .map_err(|cause| Error::io("reading", path, cause))?;
-    // The identity is read of enveloped logs too: a full backup does not depend on more than that.
     let offset = match header.first() {
         Some(8 | 10) => 16,
         Some(9) => 24,
@@ -167,17 +203,32 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_enveloped_log_says_how_large_its_segments_are() {
+        let mut bytes = header_of(LogFormat::V8, 7, 42);
+        bytes[0] = 10;
+        let code = |bytes: &[u8]| LogHeader::parse(bytes, "log", 7).map_err(|error| error.code());
+        assert_eq!(code(&bytes), Err(Code::LogCorrupted));
+        bytes[80..88].copy_from_slice(&[0, 2, 0, 0, 0xde, 0xad, 0x5e, 0xed]);
+        let header = LogHeader::parse(&bytes, "log", 7).expect("parse").expect("header");
+        assert_eq!((header.format, header.last_before), (LogFormat::V10, 42));
+        assert_eq!((header.data_start, header.previous_checksum), (131_072, Some(0xdead_5eed)));
+        assert_eq!(header.store.identity(), "000001a1f8c208e6d0a548bae547ce2a");
+        bytes[82] = 1;
+        assert_eq!(code(&bytes), Err(Code::LogCorrupted));
+    }
+
+    #[test]
     fn a_header_that_is_not_there_yet_is_no_error_and_another_files_is() {
         let header = header_of(LogFormat::V9, 7, 42);
         assert_eq!(LogHeader::parse(&[], "log", 7).expect("empty"), None);
         assert_eq!(LogHeader::parse(&header[..127], "log", 7).expect("short"), None);
         assert_eq!(LogHeader::parse(&[0; 4096], "log", 7).expect("zeros"), None);
         assert_eq!(LogHeader::parse(&header, "log", 8).map_err(|e| e.code()), Err(Code::LogCorrupted));
-        let mut enveloped = header.clone();
-        enveloped[0] = 10;
-        let refused = LogHeader::parse(&enveloped, "log", 7).expect_err("refuse");
+        let mut merged = header.clone();
+        merged[0] = 11;
+        let refused = LogHeader::parse(&merged, "log", 7).expect_err("refuse");
         assert_eq!(refused.code(), Code::Neo4jUnsupported);
-        assert!(refused.message().contains("V10 (enveloped)"), "{refused}");
+        assert!(refused.message().contains("V11 (enveloped"), "{refused}");
         assert!(refused.hint().contains("dump"), "{refused:?}");
         let mut nameless = header;
         nameless[24] = 0;

@@ -3,16 +3,21 @@
 //! At a rotation the end stays after the last transaction of the file before, until the next file has one. Then the
 //! next file is read from its first byte, header included. That a file is finished is believed only of one whose
 //! successor has a header, and only after looking at its end once more: a transaction may have been written between.
+//!
+//! An enveloped file may end inside a transaction. The bytes of its beginning are shipped together with its end, and not
+//! before: a server that crashes between takes them back.
 
+use super::envelope::OpenPart;
 use super::files::{LogFile, Pins};
 use super::header::LogHeader;
-use super::resume::{follows, last_before};
+use super::resume::{follows, last_before, same_kind};
 use super::scan::{Predecessor, Scanner, Step, Tail, Transaction};
 use crate::artifact::log_batch::{LogMark, LogSegment};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::{LogChunk, LogReader};
 use crate::driver::ranges::{Range, RangesReader};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -24,6 +29,8 @@ pub(super) struct FilesReader {
     file: LogFile,
     /// Where to go on in `file`; 0 = with its header.
     offset: u64,
+    /// What of the next transaction is in the files before.
+    part: Option<OpenPart>,
 }
 
 /// Why a piece ends.
@@ -45,7 +52,11 @@ impl FilesReader {
         after: LogMark,
         (file, offset): (LogFile, u64),
     ) -> Self {
-        FilesReader { directory, pins, mark: after, file, offset }
+        FilesReader { directory, pins, mark: after, file, offset, part: None }
+    }
+
+    fn before(&self) -> Predecessor {
+        Predecessor::from(&self.mark).with_part(self.part)
     }
 
     fn pins(&self) -> MutexGuard<'_, Pins> {
@@ -55,14 +66,11 @@ impl FilesReader {
     /// Reads up to `limit` bytes of whole transactions of the current file. `alone` = nothing else is in the batch, so
     /// that one larger transaction is let through.
     fn piece(&mut self, limit: u64, alone: bool, task: &Task) -> Result<Piece> {
-        let Some((header, header_bytes)) = self.file.header()? else {
+        let Some((header, _)) = self.file.header()? else {
             let text = format!("{} lost its header while it was read", self.file.name());
             return Err(Error::new(Code::LogForked, text));
         };
-        let before = if self.offset == 0 { &header_bytes[..] } else { &[] };
-        let name = self.file.name();
-        let mut scanner =
-            Scanner::new(&self.file.file, &name, self.offset, Predecessor::from(&self.mark)).with_digest(before);
+        let mut scanner = self.scanner(&header)?;
         let mut tally: Option<Tally> = None;
         let (stop, sha256) = loop {
             task.check()?;
@@ -73,6 +81,7 @@ impl FilesReader {
                     }
                     tally = Some(Tally::with(tally, transaction));
                 }
+                Ok(Step::Remainder(_)) => return Err(self.headless()),
                 Ok(Step::End(_)) => break (Stop::Tail, scanner.sha256()),
                 // What is whole goes first; the next look will find the same or, after a restart, something else.
                 Err(_) if tally.is_some() => break (Stop::Limit, scanner.sha256()),
@@ -89,11 +98,15 @@ impl FilesReader {
         let next = self.pins().open(&self.directory, number)?;
         let Some(next) = next else { return Ok(Next::None) };
         let Some((header, _)) = next.header()? else { return Ok(Next::None) };
+        let Some((own, _)) = self.file.header()? else { return Ok(Next::None) };
+        same_kind(&own, &header, &next.name())?;
         let name = self.file.name();
-        let before = Predecessor::from(&self.mark);
-        match Scanner::new(&self.file.file, &name, self.offset, before.clone()).step()? {
+        let mut scanner = self.scanner(&own)?;
+        let part = match scanner.step()? {
             Step::Transaction(_) => return Ok(Next::Again),
-            Step::End(Tail::Zeros | Tail::Eof) => {}
+            Step::Remainder(_) => return Err(self.headless()),
+            Step::End(Tail::Zeros | Tail::Eof) => None,
+            Step::End(Tail::Continues(part)) => Some(part),
             Step::End(Tail::Incomplete) => {
                 let text = format!(
                     "{name} is damaged at byte {}: a transaction has no end there, although the log goes on in file {number}",
@@ -101,12 +114,11 @@ impl FilesReader {
                 );
                 return Err(Error::new(Code::LogCorrupted, text));
             }
-        }
-        let own = self.file.header()?.map(|(header, _)| header);
-        if own.is_some_and(|own| own.store.identity() != header.store.identity()) {
+        };
+        if own.store.identity() != header.store.identity() {
             return Err(Error::new(Code::LogForked, format!("{} is of another store than {name}", next.name())));
         }
-        if follows(&header, &before) == Some(false) {
+        if follows(&header, &self.before().with_part(part)) == Some(false) {
             let text = format!(
                 "{} begins after {}, the file before it ends after transaction {} with append index {:?}",
                 next.name(),
@@ -116,14 +128,52 @@ impl FilesReader {
             );
             return Err(Error::new(Code::LogCorrupted, text));
         }
-        Ok(Next::File(next))
+        let rest = part.map(|part| {
+            let segment = LogSegment {
+                file: self.file.number,
+                offset: self.offset,
+                length: part.file_end - self.offset,
+                sha256: scanner.sha256_open(),
+                first_transaction: None,
+                last_transaction: None,
+                transactions: 0,
+                first_committed_at: None,
+                last_committed_at: None,
+                log_format: own.format.name().to_owned(),
+            };
+            Box::new((segment, part))
+        });
+        Ok(Next::File(next, rest))
+    }
+
+    /// A scan from where this stands, which takes the digest of all it goes over.
+    fn scanner(&self, header: &LogHeader) -> Result<Scanner<Arc<File>>> {
+        let lead = if self.offset == 0 { self.file.lead(header)? } else { Vec::new() };
+        let (file, name) = (self.file.file.clone(), self.file.name());
+        Ok(Scanner::new(file, &name, self.offset, self.before()).with_digest(&lead))
+    }
+
+    fn headless(&self) -> Error {
+        let text =
+            format!("{} begins inside a transaction, but the file before it does not end in one", self.file.name());
+        Error::new(Code::LogCorrupted, text)
     }
 
     /// Collects pieces until the limit or the end, and tells whether it was the end; what was collected is in `batch` even
     /// if an error ends it.
     fn collect(&mut self, limit: u64, task: &Task, batch: &mut Batch) -> Result<bool> {
+        let mut ahead = Ahead::default();
+        let outcome = self.collect_ahead(limit, task, batch, &mut ahead);
+        // A transaction of which only the beginning is there is looked at again from its beginning.
+        if let Some((file, offset)) = ahead.back {
+            (self.file, self.offset, self.part) = (file, offset, None);
+        }
+        outcome
+    }
+
+    fn collect_ahead(&mut self, limit: u64, task: &Task, batch: &mut Batch, ahead: &mut Ahead) -> Result<bool> {
         loop {
-            let left = limit.saturating_sub(batch.bytes);
+            let left = limit.saturating_sub(batch.bytes + ahead.segments.bytes);
             let alone = batch.segments.is_empty();
             let piece = match self.piece(left, alone, task) {
                 // A server that recovers may have changed what was half read: look again before saying so.
@@ -131,17 +181,24 @@ impl FilesReader {
                 other => other?,
             };
             if let Some((segment, mark)) = piece.segment {
-                self.offset = mark.offset;
+                (self.offset, self.part) = (mark.offset, None);
                 self.mark = mark;
+                batch.append(std::mem::take(ahead).segments);
                 batch.push(segment, &self.file);
             }
+            // A file is one segment of a batch at most; the rest of it begins the next batch.
+            let is_in = batch.segments.last().is_some_and(|last| last.file == self.file.number);
             match piece.stop {
                 Stop::Limit => return Ok(false),
                 Stop::Tail => match self.next_file()? {
-                    Next::File(file) => (self.file, self.offset) = (file, 0),
-                    // A file is one segment of a batch at most; the rest of it begins the next batch.
-                    Next::Again if batch.segments.last().is_some_and(|last| last.file == self.file.number) => {
-                        return Ok(false);
+                    Next::File(_, Some(_)) | Next::Again if is_in => return Ok(false),
+                    Next::File(file, rest) => {
+                        if let Some((segment, part)) = rest.map(|rest| *rest) {
+                            ahead.back.get_or_insert_with(|| (self.file.clone(), self.offset));
+                            ahead.segments.push(segment, &self.file);
+                            self.part = Some(part);
+                        }
+                        (self.file, self.offset) = (file, 0);
                     }
                     Next::Again => {}
                     Next::None => return Ok(true),
@@ -157,8 +214,16 @@ enum Next {
     None,
     /// More was written to it meanwhile.
     Again,
-    /// This file.
-    File(LogFile),
+    /// This file; and the rest of the one before, if that ends inside a transaction.
+    File(LogFile, Option<Box<(LogSegment, OpenPart)>>),
+}
+
+/// The beginning of a transaction whose end was not found yet.
+#[derive(Default)]
+struct Ahead {
+    segments: Batch,
+    /// Where it begins.
+    back: Option<(LogFile, u64)>,
 }
 
 impl LogReader for FilesReader {
@@ -192,6 +257,12 @@ struct Batch {
 }
 
 impl Batch {
+    fn append(&mut self, mut other: Batch) {
+        self.bytes += other.bytes;
+        self.segments.append(&mut other.segments);
+        self.ranges.append(&mut other.ranges);
+    }
+
     fn push(&mut self, segment: LogSegment, file: &LogFile) {
         self.bytes += segment.length;
         self.ranges.push(Range {

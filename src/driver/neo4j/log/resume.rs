@@ -5,9 +5,9 @@
 //! numbers what follows with ids that the archive holds with other checksums.
 
 use super::files::{LogFile, Pins};
-use super::format::LogFormat;
-use super::header::{HEADER_BYTES, LogHeader};
-use super::scan::{Predecessor, Scanner, Step, checksum_text};
+use super::format::{LogFormat, unsupported};
+use super::header::LogHeader;
+use super::scan::{Predecessor, Remainder, Scanner, Step, checksum_text};
 use crate::artifact::log_batch::LogMark;
 use crate::base::task::Task;
 use crate::base::{Code, Result};
@@ -62,8 +62,10 @@ pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task
 /// The mark stood at the very end of a file that was pruned, if the first transaction of the next file follows it.
 fn first_of_next(file: LogFile, header: LogHeader, after: &LogMark, gap: String) -> Result<Place> {
     let name = file.name();
-    let first = Scanner::new(&file.file, &name, HEADER_BYTES, Predecessor::default()).step()?;
+    let first = Scanner::new(&file.file, &name, header.data_start, Predecessor::default()).step()?;
     match first {
+        // The transaction that ends here began after the mark, in a file that is gone.
+        Step::Remainder(_) => Ok(Place::Gap(gap)),
         Step::Transaction(first) => match Predecessor::from(after).objection(&first) {
             None => Ok(Place::At(file, 0)),
             Some(_) if first.id > after.transaction + 1 => Ok(Place::Gap(gap)),
@@ -77,17 +79,19 @@ fn first_of_next(file: LogFile, header: LogHeader, after: &LogMark, gap: String)
 /// Why the file that the mark lies in does not hold what the mark says; `None` = it does.
 fn objection(file: &LogFile, after: &LogMark, task: &Task) -> Result<Option<String>> {
     let Some((header, _)) = file.header()? else { return Ok(Some("it has no header".to_owned())) };
-    if after.offset <= HEADER_BYTES {
+    if after.offset <= header.data_start {
         let differs = follows(&header, &Predecessor::from(after)) == Some(false);
         return Ok(differs.then(|| format!("it begins after {}", last_before(&header))));
     }
     // Without the transaction's own beginning the whole file is read: that the mark is a bound must be certain.
-    let begin = after.began.unwrap_or(HEADER_BYTES);
+    let begin = after.began.unwrap_or(header.data_start);
     let mut scanner = Scanner::new(&file.file, &file.name(), begin, Predecessor::default());
     loop {
         task.check()?;
         let found = match scanner.step() {
             Ok(Step::Transaction(transaction)) => transaction,
+            Ok(Step::Remainder(rest)) if rest.end == after.offset => return Ok(other_remainder(&rest, after)),
+            Ok(Step::Remainder(_)) => continue,
             Ok(Step::End(_)) => return Ok(Some(format!("its transactions end at byte {}", scanner.position()))),
             // In another history other bytes lie here: the middle of a transaction, perhaps.
             Err(error) if matches!(error.code(), Code::LogCorrupted | Code::Neo4jUnsupported) => {
@@ -118,27 +122,56 @@ fn objection(file: &LogFile, after: &LogMark, task: &Task) -> Result<Option<Stri
     }
 }
 
+/// Why the end of a transaction that began in an earlier file is not that of the mark's.
+fn other_remainder(rest: &Remainder, after: &LogMark) -> Option<String> {
+    let own = (Some(rest.append_index), Some(checksum_text(rest.checksum)));
+    let expected = (after.append_index, after.checksum.clone());
+    let what = |(index, checksum): (Option<u64>, Option<String>)| {
+        format!("append index {} with checksum {}", index.unwrap_or_default(), checksum.unwrap_or_default())
+    };
+    (own != expected).then(|| format!("{} ends at byte {}, not {}", what(own), rest.end, what(expected)))
+}
+
+/// Refuses a log that goes on in envelopes in the file called `name`, or without: no server was seen to write that.
+pub(super) fn same_kind(own: &LogHeader, next: &LogHeader, name: &str) -> Result<()> {
+    if (own.format == LogFormat::V10) == (next.format == LogFormat::V10) {
+        return Ok(());
+    }
+    let (before, after) = (own.format.name(), next.format.name());
+    Err(unsupported(format!(
+        "{name} has the log format {after}, the file before it {before}: the log changes between them"
+    ))
+    .with_hint("take a new base, which begins behind the change: `neo4j-backupctl backup TARGET --type full`"))
+}
+
 /// Whether a file with this header follows directly; `None` = the header cannot say.
-pub(super) fn follows(header: &LogHeader, before: &Predecessor) -> Option<bool> {
+pub(in crate::driver::neo4j) fn follows(header: &LogHeader, before: &Predecessor) -> Option<bool> {
+    if let Some(part) = &before.part {
+        let said = (header.last_before, header.previous_checksum);
+        return Some(said == (part.append_index, Some(part.checksum)));
+    }
     let last = match header.format {
         LogFormat::V8 => before.transaction,
-        LogFormat::V9 => before.append_index,
+        LogFormat::V9 | LogFormat::V10 => before.append_index,
     };
-    last.map(|last| last == header.last_before)
+    let checksums = header.previous_checksum.map(checksum_text).zip(before.checksum.as_ref());
+    let chained = checksums.is_none_or(|(said, known)| said == *known);
+    last.map(|last| last == header.last_before && chained)
 }
 
 fn is_older(header: &LogHeader, after: &LogMark) -> bool {
     let last = match header.format {
         LogFormat::V8 => Some(after.transaction),
-        LogFormat::V9 => after.append_index,
+        LogFormat::V9 | LogFormat::V10 => after.append_index,
     };
-    last.is_some_and(|last| header.last_before < last)
+    // The same index, and yet it does not follow: there the checksums differ.
+    last.is_some_and(|last| header.last_before <= last)
 }
 
 /// What a header counts, in words.
 pub(super) fn last_before(header: &LogHeader) -> String {
     match header.format {
         LogFormat::V8 => format!("transaction {}", header.last_before),
-        LogFormat::V9 => format!("append index {}", header.last_before),
+        LogFormat::V9 | LogFormat::V10 => format!("append index {}", header.last_before),
     }
 }

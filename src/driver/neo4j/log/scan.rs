@@ -4,10 +4,16 @@
 //! whose CRC-32C over everything since the START equals the four bytes behind it. The sum runs along, so that nothing
 //! is read twice and memory is bounded whatever a transaction's size. Ids and append indexes must count without a gap,
 //! and where a START repeats the checksum of the transaction before it, that must be right.
+//!
+//! An enveloped log says where its transactions end: see [`enveloped`].
 
+mod enveloped;
+
+pub use self::enveloped::Remainder;
 use super::entry::{Beginning, COMMIT_BYTES, Commit, START_BYTES_MAX, SUMMED_BYTES, Start};
+use super::envelope::OpenPart;
 use super::format::{CHUNK_END, COMMIT, Kernel, refused_entry, unsupported};
-use super::header::HEADER_BYTES;
+use super::header::{Envelopes, HEADER_BYTES};
 use super::window::{ReadAt, Window};
 use crate::artifact::log_batch::LogMark;
 use crate::base::{Code, Error, Result};
@@ -24,16 +30,18 @@ pub struct Transaction {
     pub append_index: Option<u64>,
     /// The kernel that wrote it.
     pub kernel: Kernel,
-    /// Byte in the file at which it begins.
+    /// Byte in the file at which it begins; of one that began in an earlier file, where it goes on.
     pub start: u64,
-    /// Byte after it.
+    /// Byte after it, in the file that it ends in.
     pub end: u64,
     /// Milliseconds since 1970 at which it was committed, by the server's clock.
     pub committed_ms: i64,
-    /// CRC-32C of it, as its COMMIT holds it.
+    /// CRC-32C of it, as its COMMIT holds it, or (V10) that of its last envelope.
     pub checksum: u32,
-    /// The checksum of the one before, as its START holds it (until 2025.04).
+    /// The checksum of the one before, as its START (until 2025.04) or its first envelope holds it.
     pub previous_checksum: Option<u32>,
+    /// Bytes of it that are in earlier files.
+    pub earlier_bytes: u64,
 }
 
 impl Transaction {
@@ -70,6 +78,8 @@ pub struct Predecessor {
     pub append_index: Option<u64>,
     /// Its checksum, 8 hex digits.
     pub checksum: Option<String>,
+    /// What has begun after it, in the file before, and goes on.
+    pub(super) part: Option<OpenPart>,
 }
 
 impl From<&LogMark> for Predecessor {
@@ -78,6 +88,7 @@ impl From<&LogMark> for Predecessor {
             transaction: Some(mark.transaction),
             append_index: mark.append_index,
             checksum: mark.checksum.clone(),
+            part: None,
         }
     }
 }
@@ -89,6 +100,15 @@ impl From<&Transaction> for Predecessor {
 }
 
 impl Predecessor {
+    /// The same, and what of the next transaction is in the file before.
+    pub fn with_part(self, part: Option<OpenPart>) -> Predecessor {
+        Predecessor { part, ..self }
+    }
+
+    fn checksum_number(&self) -> Option<u32> {
+        self.checksum.as_deref().and_then(|text| u32::from_str_radix(text, 16).ok())
+    }
+
     /// Why `next` does not follow; `None` = it does, as far as is known.
     pub(super) fn objection(&self, next: &Transaction) -> Option<String> {
         let skips = |before: Option<u64>, own: Option<u64>| match (before, own) {
@@ -120,6 +140,8 @@ pub enum Tail {
     Eof,
     /// A transaction begins that has no end: it is being written, or its writer died.
     Incomplete,
+    /// As `Incomplete`, but up to the end of the file's last segment: it may go on in the next file (V10).
+    Continues(OpenPart),
 }
 
 /// One step of a scan.
@@ -127,6 +149,8 @@ pub enum Tail {
 pub enum Step {
     /// A whole transaction that follows the one before it.
     Transaction(Transaction),
+    /// The end of one whose beginning is in the file before, which was not read (V10).
+    Remainder(Remainder),
     /// There is none; the scan stays where it is.
     End(Tail),
 }
@@ -138,6 +162,28 @@ struct RangeDigest {
     before: Sha256,
     whole: Sha256,
     tentative: Sha256,
+    /// Of everything up to the file's end, where that lies inside a transaction.
+    open: String,
+}
+
+impl RangeDigest {
+    fn pad(&mut self, mut zeros: u64) {
+        while zeros > 0 {
+            let count = zeros.min(64);
+            self.tentative.update(&[0; 64][..count as usize]);
+            zeros -= count;
+        }
+    }
+
+    /// What was gone over is a whole transaction.
+    fn take(&mut self) {
+        self.before = std::mem::replace(&mut self.whole, self.tentative.clone());
+    }
+
+    /// It is not.
+    fn roll_back(&mut self) {
+        self.tentative = self.whole.clone();
+    }
 }
 
 /// Scans one log file forward.
@@ -146,6 +192,9 @@ pub struct Scanner<R: ReadAt> {
     name: String,
     position: u64,
     predecessor: Predecessor,
+    envelopes: Option<Envelopes>,
+    /// Why the header could not be read: what the bytes mean is then not known.
+    unread: Option<io::Error>,
     digest: Option<RangeDigest>,
 }
 
@@ -153,14 +202,22 @@ impl<R: ReadAt> Scanner<R> {
     /// A scan of `source`, called `name` in messages, from `offset`, which is the file's first byte after the header
     /// or the end of a transaction.
     pub fn new(source: R, name: &str, offset: u64, predecessor: Predecessor) -> Self {
-        let position = offset.max(HEADER_BYTES);
-        Scanner { window: Window::new(source, position), name: name.to_owned(), position, predecessor, digest: None }
+        let mut header = [0; HEADER_BYTES as usize];
+        let (read, unread) = match source.read_at(&mut header, 0) {
+            Ok(read) => (read, None),
+            Err(cause) => (0, Some(cause)),
+        };
+        let envelopes = Envelopes::of(&header[..read]);
+        let position = offset.max(envelopes.map_or(HEADER_BYTES, |envelopes| envelopes.segment));
+        let (window, name) = (Window::new(source, position), name.to_owned());
+        Scanner { window, name, position, predecessor, envelopes, unread, digest: None }
     }
 
     /// Also takes the SHA-256 of `before` and of every whole transaction that follows.
     pub(super) fn with_digest(mut self, before: &[u8]) -> Self {
         let whole = Sha256::new_with_prefix(before);
-        self.digest = Some(RangeDigest { before: whole.clone(), tentative: whole.clone(), whole });
+        let (before, tentative) = (whole.clone(), whole.clone());
+        self.digest = Some(RangeDigest { before, tentative, whole, open: String::new() });
         self
     }
 
@@ -179,9 +236,24 @@ impl<R: ReadAt> Scanner<R> {
         self.digest.as_ref().map(|digest| hex::encode(digest.before.clone().finalize())).unwrap_or_default()
     }
 
+    /// The SHA-256 of everything up to the file's end, after [`Tail::Continues`].
+    pub(super) fn sha256_open(&self) -> String {
+        self.digest.as_ref().map(|digest| digest.open.clone()).unwrap_or_default()
+    }
+
     /// Goes on by one transaction. Errors: `LOG_CORRUPTED` for bytes that cannot be a log, be it one that is just being
     /// written; `NEO4J_UNSUPPORTED` for entries that are not known.
     pub fn step(&mut self) -> Result<Step> {
+        if let Some(cause) = self.unread.take() {
+            return Err(io_error(&self.name, cause));
+        }
+        match self.envelopes {
+            Some(envelopes) => self.step_enveloped(envelopes),
+            None => self.step_plain(),
+        }
+    }
+
+    fn step_plain(&mut self) -> Result<Step> {
         let bytes = self.window.at_least(self.position, START_BYTES_MAX);
         let bytes = bytes.map_err(|cause| io_error(&self.name, cause))?;
         let start = match bytes.first() {
@@ -199,7 +271,7 @@ impl<R: ReadAt> Scanner<R> {
         let found = self.find_commit(&start);
         let Some((commit, end)) = found? else {
             if let Some(digest) = &mut self.digest {
-                digest.tentative = digest.whole.clone();
+                digest.roll_back();
             }
             return Ok(Step::End(Tail::Incomplete));
         };
@@ -212,12 +284,13 @@ impl<R: ReadAt> Scanner<R> {
             committed_ms: commit.time_ms,
             checksum: commit.checksum,
             previous_checksum: start.previous_checksum,
+            earlier_bytes: 0,
         };
         if let Some(objection) = self.predecessor.objection(&transaction) {
             return Err(self.corrupted(&objection));
         }
         if let Some(digest) = &mut self.digest {
-            digest.before = std::mem::replace(&mut digest.whole, digest.tentative.clone());
+            digest.take();
         }
         self.predecessor = Predecessor::from(&transaction);
         self.position = end;
@@ -335,6 +408,7 @@ pub fn data_end<R: ReadAt>(
                 end.first.get_or_insert_with(|| transaction.clone());
                 end.last = Some(transaction);
             }
+            Step::Remainder(rest) => end.offset = rest.end,
             Step::End(tail) => return Ok(DataEnd { tail, ..end }),
         }
     }

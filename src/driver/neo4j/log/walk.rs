@@ -2,7 +2,7 @@
 
 use super::files::{LogFile, TRANSACTIONS, numbered};
 use super::format::Kernel;
-use super::resume::{follows, last_before};
+use super::resume::{follows, last_before, same_kind};
 use super::scan::{Predecessor, Scanner, Step, Tail, Transaction};
 use crate::base::{Code, Error, Result};
 use jiff::Timestamp;
@@ -41,6 +41,7 @@ impl Walk {
                     self.predecessor = Predecessor::from(&transaction);
                     return Ok(Some((self.file.number, transaction)));
                 }
+                Step::Remainder(_) => {}
                 Step::End(tail) => {
                     let Some(next) = self.successor()? else { return Ok(None) };
                     if !again {
@@ -71,6 +72,12 @@ impl Walk {
     fn go_to(&mut self, next: LogFile, tail: Tail) -> Result<()> {
         let position = self.scanner.position();
         let Some((header, _)) = next.header()? else { return Ok(()) };
+        if let Some((own, _)) = self.file.header()? {
+            same_kind(&own, &header, &next.name())?;
+        }
+        if let Tail::Continues(part) = tail {
+            self.predecessor.part = Some(part);
+        }
         if tail == Tail::Incomplete || follows(&header, &self.predecessor) == Some(false) {
             let text = format!(
                 "{} ends at byte {position} after transaction {}, {} begins after {}: what lies between is missing",
@@ -96,10 +103,12 @@ pub struct TransactionSummary {
     pub committed_at: Option<Timestamp>,
     /// Bytes in the log.
     pub bytes: u64,
-    /// The file that it is in.
+    /// The file that it is, or ends, in.
     pub file: u64,
-    /// Byte in that file at which it begins.
+    /// Byte in that file at which it begins; of one that began in an earlier file, where it goes on.
     pub offset: u64,
+    /// Byte after it.
+    pub end: u64,
     /// The kernel that wrote it.
     pub kernel: Kernel,
 }
@@ -126,9 +135,10 @@ impl Iterator for Transactions {
         let summary = |(file, transaction): (u64, Transaction)| TransactionSummary {
             id: transaction.id,
             committed_at: transaction.committed_at(),
-            bytes: transaction.end - transaction.start,
+            bytes: transaction.earlier_bytes + transaction.end - transaction.start,
             file,
             offset: transaction.start,
+            end: transaction.end,
             kernel: transaction.kernel,
         };
         match found {

@@ -10,6 +10,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// Bytes of the first read; each further one doubles. Most looks at a log find little that is new.
 const FIRST_READ_BYTES: usize = 64 << 10;
 
+/// How many bytes are looked at to tell whether anything was written.
+const PROBE_BYTES: usize = 32;
+
 /// Bytes that can be read at any offset without moving anything.
 pub trait ReadAt {
     /// Reads some bytes at `offset`; 0 = the end.
@@ -79,6 +82,13 @@ impl<R: ReadAt> Window<R> {
         self.buffer.truncate(kept + *read.as_ref().unwrap_or(&0));
         self.next_read = (self.next_read * 2).min(WINDOW_BYTES);
         Ok(read? > 0)
+    }
+
+    /// Whether anything was written at `offset`, which need not be in memory.
+    pub(super) fn is_written(&self, offset: u64) -> io::Result<bool> {
+        let mut probe = [0; PROBE_BYTES];
+        let count = self.source.read_at(&mut probe, offset)?;
+        Ok(probe[..count].iter().any(|&byte| byte != 0))
     }
 
     /// Reads on until `count` bytes from `offset` on are in memory, or the file ends; returns what is there.

@@ -82,6 +82,7 @@ impl LogWriter {
             committed_ms,
             checksum,
             previous_checksum: layout.has_previous_checksum().then_some(before),
+            earlier_bytes: 0,
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::base::clock::wait_until;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::neo4j::log::{
-    CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Predecessor, TRANSACTIONS, Tail, data_end, newest_of, numbered,
+    CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Predecessor, TRANSACTIONS, Tail, data_end, follows, newest_of,
+    numbered,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,9 @@ const CHECKPOINT_LOG_MAX: u64 = 64 << 20;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon it is looked at again.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How many bytes of which file.
+type Extents = Vec<(u64, u64)>;
 
 /// See the module.
 pub(super) struct PinnedLogs {
@@ -72,22 +76,11 @@ impl PinnedLogs {
     /// Adds the transaction logs up to the last whole transaction, and returns that end.
     pub(super) fn copy<W: Write>(mut self, archive: &mut Archive<W>, below: &Path, task: &Task) -> Result<LogMark> {
         while self.open_later()? {}
-        let newest = self.files.keys().next_back().copied();
-        let mut end: Option<LogMark> = None;
-        for log in self.files.values() {
-            // A file of an unknown format is refused; one that was only just begun holds nothing yet.
-            if log.header()?.is_none() {
-                continue;
-            }
-            let before = end.as_ref().map(Predecessor::from).unwrap_or_default();
-            let found = data_end(&*log.file, &log.name(), HEADER_BYTES, before, &|| task.check())?;
-            if found.tail == Tail::Incomplete && Some(log.number) != newest {
-                let text = format!("{} ends inside a transaction, but the log goes on in the next file", log.name());
-                return Err(Error::new(Code::LogCorrupted, text));
-            }
-            let name = below.join(format!("{TRANSACTIONS}{}", log.number));
-            archive.file(&name, found.offset, |buffer, offset| log.file.read_at(buffer, offset))?;
-            end = found.last.map(|last| last.mark(log.number)).or(end);
+        let (extents, end) = self.extents(task)?;
+        for (number, bytes) in extents {
+            let Some(log) = self.files.get(&number) else { continue };
+            let name = below.join(format!("{TRANSACTIONS}{number}"));
+            archive.file(&name, bytes, |buffer, offset| log.file.read_at(buffer, offset))?;
         }
         // A log that begins with its checkpoint has no transaction to show yet.
         let end = end.unwrap_or_else(|| self.checkpoint.mark());
@@ -100,6 +93,49 @@ impl PinnedLogs {
             return Err(Error::new(Code::LogCorrupted, text));
         }
         Ok(end)
+    }
+
+    /// Verifies the logs; says how much of each file is to be copied, and where the last whole transaction ends.
+    fn extents(&self, task: &Task) -> Result<(Extents, Option<LogMark>)> {
+        let newest = self.files.keys().next_back().copied();
+        let mut end: Option<LogMark> = None;
+        let mut extents = Extents::new();
+        // How many of them hold whole transactions, and how much of the last of those is before an unfinished one.
+        let mut settled: Option<(usize, u64)> = None;
+        let mut part = None;
+        for log in self.files.values() {
+            // A file of an unknown format is refused; one that was only just begun holds nothing yet.
+            let Some((header, _)) = log.header()? else { continue };
+            let before = end.as_ref().map(Predecessor::from).unwrap_or_default().with_part(part);
+            if part.is_some() && follows(&header, &before) == Some(false) {
+                let text =
+                    format!("{} does not follow the file before it, which ends inside a transaction", log.name());
+                return Err(Error::new(Code::LogCorrupted, text));
+            }
+            let found = data_end(&*log.file, &log.name(), HEADER_BYTES, before, &|| task.check())?;
+            if found.tail == Tail::Incomplete && Some(log.number) != newest {
+                let text = format!("{} ends inside a transaction, but the log goes on in the next file", log.name());
+                return Err(Error::new(Code::LogCorrupted, text));
+            }
+            if found.last.is_some() {
+                settled = None;
+            }
+            part = match found.tail {
+                Tail::Continues(part) => Some(part),
+                _ => None,
+            };
+            if part.is_some() && settled.is_none() {
+                settled = Some((extents.len(), found.offset));
+            }
+            extents.push((log.number, part.map_or(found.offset, |part| part.file_end)));
+            end = found.last.map(|last| last.mark(log.number)).or(end);
+        }
+        // A transaction that goes on in a later file, and has no end there, is not part of the copy.
+        if let Some((index, offset)) = settled {
+            extents.truncate(index + 1);
+            extents[index].1 = offset;
+        }
+        Ok((extents, end))
     }
 
     /// Opens logs that were begun since; `false` when there was none.

@@ -2,6 +2,7 @@
 
 use super::super::checkpoint::Checkpoint;
 use super::super::checkpoint::tests::{checkpoint, entry};
+use super::super::envelope_writer::{EnvelopedWriter, store_checkpoint};
 use super::super::format::Kernel;
 use super::super::header::tests::real_header;
 use super::super::walk::transactions;
@@ -204,4 +205,30 @@ fn the_list_tells_sizes_and_ends_with_the_first_error() {
     fs::write(site.directory.path().join(format!("{TRANSACTIONS}1")), b"garbage".repeat(100)).expect("write");
     assert!(transactions(site.directory.path()).is_err());
     assert_eq!(transactions(&site.directory.path().join("none")).expect("walk").count(), 0);
+}
+
+#[test]
+fn an_enveloped_log_is_cut_at_any_transaction() {
+    for wanted in 3..=12 {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mut writer = EnvelopedWriter::new(4096, 8192, 39);
+        let sizes = [10, 5000, 30, 20_000, 3990, 7, 8000, 1, 4000, 60, 9000];
+        let written: BTreeMap<u64, (u64, Transaction)> = sizes
+            .into_iter()
+            .map(|size| writer.commit(&vec![7; size], 1_795_000_000_000))
+            .map(|(file, transaction)| (transaction.id, (file, transaction)))
+            .collect();
+        writer.store(directory.path());
+        let (file, third) = &written[&3];
+        store_checkpoint(directory.path(), Checkpoint { checksum: third.checksum, ..checkpoint(*file, third.end, 3) });
+        let plan = CutPlan { base_end: 3, until: RecoveryTarget::Transaction(wanted), covered_until: None };
+        let end = cut(directory.path(), &plan, &Task::unobserved()).expect("cut");
+        let (file, last) = &written[&wanted];
+        assert!(end.same_point(&last.mark(*file)), "{end:?}");
+        let found: Vec<u64> =
+            transactions(directory.path()).expect("walk").map(|t| t.expect("transaction").id).collect();
+        assert_eq!(found, (2..=wanted).collect::<Vec<_>>());
+        let newest = numbered(directory.path(), TRANSACTIONS).expect("list").pop().expect("a file");
+        assert_eq!((newest.0, fs::metadata(newest.1).expect("metadata").len()), (*file, last.end));
+    }
 }

@@ -13,6 +13,7 @@ fn scan(bytes: &[u8]) -> (Vec<Transaction>, Result<Tail>) {
     loop {
         match scanner.step() {
             Ok(Step::Transaction(transaction)) => found.push(transaction),
+            Ok(Step::Remainder(rest)) => panic!("{rest:?} in a log without envelopes"),
             Ok(Step::End(tail)) => return (found, Ok(tail)),
             Err(error) => return (found, Err(error)),
         }

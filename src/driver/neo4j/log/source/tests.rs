@@ -1,6 +1,7 @@
 //! Archiving a log that a writer in the test extends, rotates, prunes, tears and forks.
 
 use super::super::checkpoint::tests::checkpoint;
+use super::super::envelope_writer::EnvelopedWriter;
 use super::super::files::TRANSACTIONS;
 use super::super::format::Kernel;
 use super::super::header::HEADER_BYTES;
@@ -362,7 +363,7 @@ fn damage_inside_the_log_is_told_and_what_lies_before_it_still_goes_out() {
     assert!(second.end > first.end);
     // A format that is not known.
     let mut next = fs::read(site.path(1)).expect("read");
-    next[0] = 10;
+    next[0] = 11;
     fs::write(site.path(1), &next).expect("write");
     assert_eq!(error(&mut site.reader(&first.mark(0))).code(), Code::Neo4jUnsupported);
 }
@@ -435,5 +436,121 @@ proptest! {
                 prop_assert_eq!(&archived[from..], &bytes[from..], "file {}", number);
             }
         }
+    }
+}
+
+/// An enveloped log: its directory, its source, and what was archived of it.
+struct Enveloped {
+    directory: tempfile::TempDir,
+    source: Neo4jLog,
+    mark: LogMark,
+    archived: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Enveloped {
+    fn new() -> Enveloped {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().to_owned();
+        let mark = LogMark {
+            file: 0,
+            offset: 0,
+            transaction: 1,
+            began: None,
+            checksum: Some("dead5eed".to_owned()),
+            append_index: Some(1),
+            committed_at: None,
+        };
+        Enveloped { source: Neo4jLog::new(move || Ok(path.clone())), directory, mark, archived: BTreeMap::new() }
+    }
+
+    /// Archives all there is with a reader of its own.
+    fn archive(&mut self, limit: u64) {
+        let resumed = self.source.resume(&self.mark, &Task::unobserved()).expect("resume");
+        let Resumption::Continues(mut reader) = resumed else { panic!("no continuation") };
+        while let Some(mut chunk) = reader.next(limit, &Task::unobserved()).expect("next") {
+            assert_eq!(chunk.start, self.mark);
+            let mut bytes = Vec::new();
+            chunk.reader.read_to_end(&mut bytes).expect("read");
+            chunk.reader.finish(&Task::unobserved()).expect("finish");
+            assert!(chunk.segments.windows(2).all(|pair| pair[0].file < pair[1].file));
+            assert!(chunk.segments.last().is_some_and(|last| last.transactions > 0));
+            for segment in chunk.segments {
+                let own: Vec<u8> = bytes.drain(..segment.length as usize).collect();
+                assert_eq!((sha256_hex(&own), segment.log_format.as_str()), (segment.sha256, "V10"));
+                let file = self.archived.entry(segment.file).or_default();
+                assert_eq!(file.len() as u64, segment.offset);
+                file.extend(own);
+            }
+            self.mark = chunk.end;
+        }
+    }
+}
+
+#[test]
+fn an_enveloped_log_is_archived_with_what_goes_on_in_the_next_file() {
+    for limit in [1, 5_000, 60_000, UNLIMITED] {
+        let mut site = Enveloped::new();
+        let mut writer = EnvelopedWriter::new(4096, 8192, 39);
+        for n in 0..60 {
+            writer.commit(&vec![n as u8; n * 397 % 9_000], 1_795_000_000_000);
+            if n % 7 == 3 {
+                writer.store(site.directory.path());
+                site.archive(limit);
+                assert_eq!(site.mark.transaction, writer.last.0);
+            }
+        }
+        writer.store(site.directory.path());
+        site.archive(limit);
+        assert_eq!((site.mark.transaction, site.archived.len()), (61, writer.files.len()));
+        for (number, bytes) in &site.archived {
+            assert_eq!(bytes, &writer.files[*number as usize][..bytes.len()]);
+        }
+    }
+}
+
+#[test]
+fn an_enveloped_transaction_that_is_torn_across_files_is_left_and_what_comes_instead_is_archived() {
+    let mut site = Enveloped::new();
+    let mut writer = EnvelopedWriter::new(4096, 8192, 39);
+    writer.commit(&[1; 3000], 1);
+    let mut recovered = writer.clone();
+    writer.commit(&[2; 9000], 2);
+    writer.store(site.directory.path());
+    let newest = site.directory.path().join(format!("{TRANSACTIONS}{}", writer.files.len() - 1));
+    let torn = fs::metadata(&newest).expect("metadata").len() - 1;
+    fs::OpenOptions::new().write(true).open(&newest).and_then(|file| file.set_len(torn)).expect("tear");
+    site.archive(UNLIMITED);
+    assert_eq!((site.mark.transaction, site.archived.len()), (2, 1));
+    // Recovery cuts it off and removes the files that it went on in.
+    for number in recovered.files.len()..writer.files.len() {
+        fs::remove_file(site.directory.path().join(format!("{TRANSACTIONS}{number}"))).expect("remove");
+    }
+    recovered.commit(&[3; 20_000], 3);
+    recovered.store(site.directory.path());
+    site.archive(UNLIMITED);
+    assert_eq!(site.mark.transaction, 3);
+    assert_eq!(site.archived.into_values().collect::<Vec<_>>(), recovered.files);
+}
+
+#[test]
+fn a_fork_of_an_enveloped_log_is_noticed_by_its_checksum() {
+    // The mark is once in the middle of a file, once at the end of what began in the file before.
+    for (size, spanning) in [(100, false), (9000, true)] {
+        let mut site = Enveloped::new();
+        let mut writer = EnvelopedWriter::new(4096, 8192, 39);
+        writer.commit(&[1; 100], 1);
+        let mut other = writer.clone();
+        let (_, last) = writer.commit(&vec![2; size], 2);
+        assert_eq!(last.earlier_bytes > 0, spanning);
+        writer.store(site.directory.path());
+        site.archive(UNLIMITED);
+        other.commit(&vec![3; size], 2);
+        other.commit(&[4; 50], 3);
+        other.store(site.directory.path());
+        let resumed = site.source.resume(&site.mark, &Task::unobserved()).expect("resume");
+        assert!(matches!(resumed, Resumption::Forked(_)));
+        writer.store(site.directory.path());
+        let resumed = site.source.resume(&site.mark, &Task::unobserved()).expect("resume");
+        assert!(matches!(resumed, Resumption::Continues(_)));
     }
 }
