@@ -44,10 +44,11 @@ fn play(scene: &Scene, random: &mut Random) -> (Vec<Acknowledged>, Vec<Acknowled
     let first = Moment::now(scene);
     writers.await_more(10 + random.below(400));
     scene.server.kill9();
+    // While a process of it is left, its socket is, and a connection is begun and reset.
+    assert!(wait_until(PATIENCE, INTERVAL, || !scene.server.has_processes()));
     // What the dead server handed over is archived; of what it still has nothing is promised.
     let meanwhile = scene.archive();
     assert_eq!(meanwhile.repositories[0].covered_until, None, "{meanwhile:?}");
-    assert!(wait_until(PATIENCE, INTERVAL, || !scene.server.has_processes()));
     scene.server.run();
     writers.await_more(50 + random.below(200));
     let second = Moment::now(scene);
