@@ -267,7 +267,7 @@ fn a_tool_that_fails_or_lies_never_makes_a_backup() {
         ("exit 0", "it left no artifact"),
         (": >\"$artifact\"; exit 0", "it is empty"),
         ("head -c 20 \"$FIXTURES/neo4j.backup\" >\"$artifact\"; exit 0", lies),
-        ("head -c 3000 \"$FIXTURES/neo4j.backup\" >\"$artifact\"; exit 0", "it broke off"),
+        ("head -c 3000 \"$FIXTURES/$database.backup\" >\"$artifact\"; exit 0", "it broke off"),
         ("cp \"$FIXTURES/system.backup\" \"$artifact\"; exit 0", "it is of database \"system\""),
         ("ln -s \"$FIXTURES/neo4j.backup\" \"$artifact\"; exit 0", "opening"),
         (
