@@ -20,11 +20,13 @@ pub(super) trait Sink: Write {
 }
 
 /// Anything that can be written to, by way of a buffer.
+#[cfg(test)]
 pub(super) struct Copying<W> {
     out: W,
     buffer: Vec<u8>,
 }
 
+#[cfg(test)]
 impl<W: Write> Copying<W> {
     /// Writes to `out`.
     pub(super) fn new(out: W) -> Self {
@@ -32,6 +34,7 @@ impl<W: Write> Copying<W> {
     }
 }
 
+#[cfg(test)]
 impl<W: Write> Write for Copying<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes)
@@ -42,6 +45,7 @@ impl<W: Write> Write for Copying<W> {
     }
 }
 
+#[cfg(test)]
 impl<W: Write> Sink for Copying<W> {
     fn fill(&mut self, most: usize, read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let room = most.min(self.buffer.len());

@@ -55,16 +55,7 @@ impl Scene {
 
     fn configure(&self, limits: &str) {
         let server = &self.server;
-        let script = |name: &str, arguments: &str| {
-            let mut command = server.command("pg_ctl");
-            command.arg("-D").arg(&server.data).arg("-l").arg(server.directory.join("log")).arg("-w");
-            let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
-            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-            let path = self.site.path(name);
-            fs::write(&path, format!("#!/bin/sh\ncd /\nexec {} {arguments}\n", words.join(" "))).expect("script");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
-            path.display().to_string()
-        };
+        let script = |name: &str, arguments: &str| server.control_script(&self.site.path(name), arguments);
         let (stop, start) = (script("stop", "-m fast stop"), script("start", "start"));
         self.site.configure(&format!(
             "[target.metrics]\nkind = \"postgresql\"\ndata_directory = \"{}\"\nbin_directory = \"{}\"\nhost = \"{}\"\n\

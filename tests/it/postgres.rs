@@ -148,19 +148,19 @@ struct Restored {
     session: Box<dyn RestoreSession>,
 }
 
-/// Restores an archive below `place` up to and including `complete`.
-fn restore(driver: &dyn Driver, manifest: &Manifest, archive: &[u8], place: &Path) -> Result<Restored> {
-    let task = Task::unobserved();
+/// A place for a restore, in two new directories below `place`.
+fn place_below(place: &Path) -> RestorePlace {
     let (directory, workspace) = (place.join("restored"), place.join("workspace"));
     fs::create_dir(&directory).expect("directory");
     fs::create_dir(&workspace).expect("workspace");
-    let target = RestorePlace {
-        directory: directory.clone(),
-        workspace: workspace.clone(),
-        owner: None,
-        without_system: false,
-        histories: Vec::new(),
-    };
+    RestorePlace { directory, workspace, owner: None, without_system: false, histories: Vec::new() }
+}
+
+/// Restores an archive below `place` up to and including `complete`.
+fn restore(driver: &dyn Driver, manifest: &Manifest, archive: &[u8], place: &Path) -> Result<Restored> {
+    let task = Task::unobserved();
+    let target = place_below(place);
+    let (directory, workspace) = (target.directory.clone(), target.workspace.clone());
     let mut session = driver.begin_restore(manifest, &target, &task)?;
     let mut sink = session.sink(&manifest.objects[0], &task)?.expect("a sink");
     for piece in archive.chunks(100_000) {

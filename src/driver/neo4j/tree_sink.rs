@@ -105,10 +105,11 @@ fn compare(listing: &Listing, written: &BTreeMap<PathBuf, Written>) -> Result<()
 mod tests {
     use super::super::online::archive::Archive;
     use super::*;
+    use crate::driver::tar_archive::Copying;
 
     fn archive() -> Vec<u8> {
         let mut out = Vec::new();
-        let mut archive = Archive::new(&mut out);
+        let mut archive = Archive::new(Copying::new(&mut out));
         for (path, bytes) in [
             ("databases/neo4j/neostore", &b"one"[..]),
             ("databases/neo4j/neostore.counts.db", b"torn"),

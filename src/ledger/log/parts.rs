@@ -72,6 +72,22 @@ impl Ledger {
         })
     }
 
+    /// Manifests of batches that others were merged into and that hold these transactions of a history, the shortest first.
+    pub fn merged_around(&self, target: &TargetName, chain: &ChainName, first: u64, last: u64) -> Result<Vec<String>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT key FROM log_batches WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4
+                   AND last_transaction >= ?6 AND first_transaction <= ?5 AND level > 0 ORDER BY last_transaction",
+            )?;
+            let lineage = i64::from(chain.lineage);
+            let rows = statement.query_map(
+                params![target.as_str(), chain.repository, chain.stream, lineage, first as i64, last as i64],
+                |row| row.get(0),
+            )?;
+            rows.collect()
+        })
+    }
+
     /// A batch that was merged is deleted.
     pub fn forget_part(&self, repository: &str, key: &str) -> Result<()> {
         self.transact(|transaction| remove(transaction, repository, key))

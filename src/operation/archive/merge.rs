@@ -293,13 +293,11 @@ fn delete_parts(context: &Context, target: &Target, repository: &Repository, tas
 
 /// The batch that a part was merged into, if it counts and its object is there in its length.
 fn whole_of(context: &Context, target: &Target, repository: &Repository, part: &LogBatch) -> Result<Option<LogBatch>> {
-    for batch in context.ledger.batches(&target.name, repository.name())? {
-        let around =
-            batch.first_transaction <= part.first_transaction && part.last_transaction <= batch.last_transaction;
-        if !around || (&batch.stream, batch.lineage) != (&part.stream, part.lineage) {
-            continue;
-        }
-        let Some(whole) = repository.find_batch(&ObjectKey::new(batch.key)?)? else { continue };
+    let (stream, lineage) = (part.stream.clone(), part.lineage);
+    let chain = ChainName { repository: repository.name().to_owned(), stream, lineage };
+    let (first, last) = (part.first_transaction, part.last_transaction);
+    for key in context.ledger.merged_around(&target.name, &chain, first, last)? {
+        let Some(whole) = repository.find_batch(&ObjectKey::new(key)?)? else { continue };
         let stored = repository.store().stat(&whole.batch.object.key)?;
         if whole.batch.stands_for(part) && stored.is_some_and(|info| info.size == whole.batch.object.stored.size) {
             return Ok(Some(whole.batch));

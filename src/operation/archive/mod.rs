@@ -61,16 +61,7 @@ struct Run<'a> {
 /// before an error stays and counts.
 pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<ArchiveReport> {
     let watch = Stopwatch::start();
-    let target = context.target(&request.target)?;
-    let log = target.driver.log().ok_or_else(|| not_available(target))?;
-    let lane = match request.dry_run {
-        true => None,
-        false => Some(context.lane(&target.name, Lane::Log)?),
-    };
-    task.phase("preflight", 0);
-    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
-    let report = ArchiveReport::blank(&target.name, request.dry_run);
-    let mut run = Run { context, target, log, source, report, failures: Vec::new(), left: Vec::new() };
+    let (mut run, lane) = Run::begin(context, &request.target, request.dry_run, task)?;
     match &lane {
         Some(lane) => run.settled(lane, task, |run| run.rounds(task))?,
         None => run.rehearse(task)?,
@@ -81,14 +72,10 @@ pub fn run(context: &Context, request: &ArchiveRequest, task: &Task) -> Result<A
 /// The same without a job, for shipping between the timers: takes no base, but tells whether one is needed.
 pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool> {
     let watch = Stopwatch::start();
-    let target = context.target(target)?;
-    let log = target.driver.log().ok_or_else(|| not_available(target))?;
-    let lane = context.lane(&target.name, Lane::Log)?;
-    let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
-    let report = ArchiveReport::blank(&target.name, false);
-    let mut run = Run { context, target, log, source, report, failures: Vec::new(), left: Vec::new() };
-    let all = target.repositories.clone();
-    let base_needed = run.settled(&lane, task, |run| run.whole_round(&all, task))?;
+    let (mut run, lane) = Run::begin(context, target, false, task)?;
+    let Some(lane) = &lane else { return Ok(false) };
+    let all = run.target.repositories.clone();
+    let base_needed = run.settled(lane, task, |run| run.whole_round(&all, task))?;
     run.conclude(watch, task)?;
     Ok(!base_needed.is_empty())
 }
@@ -97,6 +84,23 @@ fn not_available(target: &Target) -> Error {
     let text = format!("the log of {} cannot be archived: {}", target.name, target.driver.why_no_log());
     Error::new(Code::NotAvailable, text)
         .with_hint(format!("`neo4j-backupctl backup {}` takes a full backup", target.name))
+}
+
+impl<'a> Run<'a> {
+    /// Takes the lane, which only a dry run does without, and examines the source.
+    fn begin(context: &'a Context, name: &TargetName, dry_run: bool, task: &Task) -> Result<(Self, Option<FileLock>)> {
+        let target = context.target(name)?;
+        let log = target.driver.log().ok_or_else(|| not_available(target))?;
+        let lane = match dry_run {
+            true => None,
+            false => Some(context.lane(&target.name, Lane::Log)?),
+        };
+        task.phase("preflight", 0);
+        let source =
+            target.driver.inspect(task).map_err(|error| error.context(format!("examining {}", target.name)))?;
+        let report = ArchiveReport::blank(&target.name, dry_run);
+        Ok((Run { context, target, log, source, report, failures: Vec::new(), left: Vec::new() }, lane))
+    }
 }
 
 impl Run<'_> {

@@ -45,16 +45,8 @@ fn back_up_lanes(driver: &dyn Driver, meanwhile: impl FnOnce()) -> Result<(FullR
 /// Restores lanes side by side, as `restore` does it, and checks the result.
 fn restore_lanes(driver: &dyn Driver, manifest: &Manifest, lanes: Lanes, place: &Path) -> (Restored, Vec<HealthCheck>) {
     let task = Task::unobserved();
-    let (directory, workspace) = (place.join("restored"), place.join("workspace"));
-    fs::create_dir(&directory).expect("directory");
-    fs::create_dir(&workspace).expect("workspace");
-    let target = RestorePlace {
-        directory: directory.clone(),
-        workspace: workspace.clone(),
-        owner: None,
-        without_system: false,
-        histories: Vec::new(),
-    };
+    let target = place_below(place);
+    let (directory, workspace) = (target.directory.clone(), target.workspace.clone());
     let mut session = driver.begin_restore(manifest, &target, &task).expect("begin");
     assert!(session.takes_lanes_side_by_side());
     std::thread::scope(|scope| {

@@ -41,17 +41,7 @@ impl Scene {
     }
 
     fn configure(&self) {
-        let script = |name: &str, arguments: &str| {
-            let server = &self.server;
-            let mut command = server.command("pg_ctl");
-            command.arg("-D").arg(&server.data).arg("-l").arg(server.directory.join("log")).arg("-w");
-            let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
-            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-            let path = self.site.path(name);
-            fs::write(&path, format!("#!/bin/sh\ncd /\nexec {} {arguments}\n", words.join(" "))).expect("script");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
-            path.display().to_string()
-        };
+        let script = |name: &str, arguments: &str| self.server.control_script(&self.site.path(name), arguments);
         let (stop, start) = (script("stop", "-m fast stop"), script("start", "start"));
         let server = &self.server;
         self.site.configure(&format!(

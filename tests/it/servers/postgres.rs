@@ -155,6 +155,17 @@ impl PostgresServer {
         String::from_utf8(succeed(&mut psql).stdout).expect("UTF-8").trim().to_owned()
     }
 
+    /// Writes a script to `path` that runs `pg_ctl` on the cluster and waits; returns the path as configurations have it.
+    pub(crate) fn control_script(&self, path: &Path, arguments: &str) -> String {
+        let mut command = self.command("pg_ctl");
+        command.arg("-D").arg(&self.data).arg("-l").arg(self.directory.join("log")).arg("-w");
+        let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        fs::write(path, format!("#!/bin/sh\ncd /\nexec {} {arguments}\n", words.join(" "))).expect("script");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mode");
+        path.display().to_string()
+    }
+
     /// One of PostgreSQL's programs, to be run as the cluster's account.
     pub(crate) fn command(&self, program: &str) -> Command {
         let program = self.bin.join(program);

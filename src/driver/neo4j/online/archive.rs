@@ -5,10 +5,10 @@
 //! and which ones were left out and have to be removed again.
 
 use crate::base::{Code, Error, Result};
-use crate::driver::tar_archive::{Copying, TarArchive};
+use crate::driver::tar_archive::{Sink, TarArchive};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// The last member's name.
@@ -35,15 +35,15 @@ pub(in crate::driver::neo4j) struct Listing {
 }
 
 /// Writes an archive.
-pub(in crate::driver::neo4j) struct Archive<W> {
-    tar: TarArchive<Copying<W>>,
+pub(in crate::driver::neo4j) struct Archive<S> {
+    tar: TarArchive<S>,
     listing: Listing,
 }
 
-impl<W: Write> Archive<W> {
+impl<S: Sink> Archive<S> {
     /// Begins an archive.
-    pub(in crate::driver::neo4j) fn new(out: W) -> Self {
-        Archive { tar: TarArchive::new(Copying::new(out)), listing: Listing::default() }
+    pub(in crate::driver::neo4j) fn new(out: S) -> Self {
+        Archive { tar: TarArchive::new(out), listing: Listing::default() }
     }
 
     /// Adds a file; see [`TarArchive::file`].
@@ -53,26 +53,28 @@ impl<W: Write> Archive<W> {
         size: u64,
         read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
     ) -> Result<()> {
-        let name = path.to_str().ok_or_else(|| unnameable(path))?.to_owned();
+        let name = named(path)?;
         let crc32c = self.tar.file(path, size, read)?;
-        let times = self.listing.files.get(&name).map_or(0, |listed| listed.times) + 1;
-        self.listing.files.insert(name, Listed { times, size, crc32c });
+        self.list(name, size, crc32c);
         Ok(())
     }
 
     /// Adds a file whose bytes are at hand.
     pub(in crate::driver::neo4j) fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let name = path.to_str().ok_or_else(|| unnameable(path))?.to_owned();
+        let name = named(path)?;
         let crc32c = self.tar.bytes(path, bytes)?;
-        let times = self.listing.files.get(&name).map_or(0, |listed| listed.times) + 1;
-        self.listing.files.insert(name, Listed { times, size: bytes.len() as u64, crc32c });
+        self.list(name, bytes.len() as u64, crc32c);
         Ok(())
+    }
+
+    fn list(&mut self, name: String, size: u64, crc32c: u32) {
+        let times = self.listing.files.get(&name).map_or(0, |listed| listed.times) + 1;
+        self.listing.files.insert(name, Listed { times, size, crc32c });
     }
 
     /// Says that a file which may have been added does not count.
     pub(in crate::driver::neo4j) fn leave_out(&mut self, path: &Path) -> Result<()> {
-        let name = path.to_str().ok_or_else(|| unnameable(path))?.to_owned();
-        self.listing.left_out.push(name);
+        self.listing.left_out.push(named(path)?);
         Ok(())
     }
 
@@ -86,19 +88,22 @@ impl<W: Write> Archive<W> {
     }
 }
 
-fn unnameable(path: &Path) -> Error {
-    Error::new(Code::Neo4jUnsupported, format!("{} is a name that a tar archive cannot hold", path.display()))
+fn named(path: &Path) -> Result<String> {
+    let unnameable =
+        || Error::new(Code::Neo4jUnsupported, format!("{} is a name that a tar archive cannot hold", path.display()));
+    path.to_str().map(str::to_owned).ok_or_else(unnameable)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::tar_archive::Copying;
     use std::io::Read;
 
     #[test]
     fn tar_reads_it_and_the_listing_tells_what_counts() {
         let mut out = Vec::new();
-        let mut archive = Archive::new(&mut out);
+        let mut archive = Archive::new(Copying::new(&mut out));
         archive.bytes(Path::new("databases/neo4j/a"), b"first").expect("add");
         archive.bytes(Path::new("databases/neo4j/b"), &vec![7; 1000]).expect("add");
         archive.bytes(Path::new("databases/neo4j/a"), b"again").expect("add");

@@ -10,9 +10,10 @@ use crate::driver::neo4j::log::{
     CHECKPOINTS, Checkpoint, HEADER_BYTES, LogFile, Predecessor, TRANSACTIONS, Tail, data_end, follows, newest_of,
     numbered,
 };
+use crate::driver::tar_archive::Sink;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl PinnedLogs {
     }
 
     /// Adds the checkpoint logs as they were read at the start.
-    pub(super) fn copy_checkpoints<W: Write>(&self, archive: &mut Archive<W>, below: &Path) -> Result<()> {
+    pub(super) fn copy_checkpoints<S: Sink>(&self, archive: &mut Archive<S>, below: &Path) -> Result<()> {
         for (name, bytes) in &self.checkpoint_logs {
             archive.bytes(&below.join(name), bytes)?;
         }
@@ -74,7 +75,7 @@ impl PinnedLogs {
     }
 
     /// Adds the transaction logs up to the last whole transaction, and returns that end.
-    pub(super) fn copy<W: Write>(mut self, archive: &mut Archive<W>, below: &Path, task: &Task) -> Result<LogMark> {
+    pub(super) fn copy<S: Sink>(mut self, archive: &mut Archive<S>, below: &Path, task: &Task) -> Result<LogMark> {
         while self.open_later()? {}
         let (extents, end) = self.extents(task)?;
         for (number, bytes) in extents {

@@ -7,9 +7,10 @@
 use super::archive::Archive;
 use crate::base::task::Task;
 use crate::base::{Error, Result};
+use crate::driver::tar_archive::Sink;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ const WRITE_LOCK: &str = "write.lock";
 const COMMIT: &str = "segments_";
 
 /// Copies the index in `source` into the archive below `name`; `false` if it would not hold still, or is gone.
-pub(super) fn copy<W: Write>(archive: &mut Archive<W>, source: &Path, name: &Path, task: &Task) -> Result<bool> {
+pub(super) fn copy<S: Sink>(archive: &mut Archive<S>, source: &Path, name: &Path, task: &Task) -> Result<bool> {
     for _ in 0..ATTEMPTS {
         task.check()?;
         let Some(files) = open_one_commit(source)? else { continue };
@@ -81,6 +82,7 @@ fn list(directory: &Path, below: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::tar_archive::Copying;
 
     #[test]
     fn an_index_is_copied_without_its_lock() {
@@ -91,7 +93,7 @@ mod tests {
             std::fs::write(index.join(name), name).expect("write");
         }
         let mut out = Vec::new();
-        let mut archive = Archive::new(&mut out);
+        let mut archive = Archive::new(Copying::new(&mut out));
         let source = directory.path().join("5");
         assert!(copy(&mut archive, &source, Path::new("to"), &Task::unobserved()).expect("copy"));
         let listing = archive.finish().expect("finish");
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_index_that_is_gone_is_given_up() {
-        let mut archive = Archive::new(Vec::new());
+        let mut archive = Archive::new(Copying::new(Vec::new()));
         let copied = copy(&mut archive, Path::new("/no/such"), Path::new("to"), &Task::unobserved());
         assert!(!copied.expect("copy"));
     }

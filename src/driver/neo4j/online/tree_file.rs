@@ -9,8 +9,9 @@ use super::archive::Archive;
 use super::reflink::Cloner;
 use crate::base::task::Task;
 use crate::base::{Error, Result};
+use crate::driver::tar_archive::Sink;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -34,8 +35,8 @@ pub(super) enum Outcome {
 }
 
 /// Copies the tree at `source` into the archive as `name`.
-pub(super) fn copy<W: Write>(
-    archive: &mut Archive<W>,
+pub(super) fn copy<S: Sink>(
+    archive: &mut Archive<S>,
     source: &Path,
     name: &Path,
     cloner: &Cloner,
@@ -75,7 +76,7 @@ pub(super) fn copy<W: Write>(
     Ok(Outcome::Restless)
 }
 
-fn gone<W: Write>(archive: &mut Archive<W>, name: &Path) -> Result<Outcome> {
+fn gone<S: Sink>(archive: &mut Archive<S>, name: &Path) -> Result<Outcome> {
     archive.leave_out(name)?;
     Ok(Outcome::Gone)
 }
@@ -108,6 +109,8 @@ fn read_range(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::tar_archive::Copying;
+    use std::io::Write;
 
     /// A sink that checkpoints the tree whenever so many bytes have passed, as a busy server does.
     struct Checkpointing<'a> {
@@ -142,7 +145,7 @@ mod tests {
         let tree = directory.join("tree");
         std::fs::write(&tree, vec![1; (BUFFERED_MAX + 4 * PAGE) as usize]).expect("write");
         let sink = Checkpointing { tree: &tree, every: PAGE, passed: 0, left: checkpoints };
-        let mut archive = Archive::new(sink);
+        let mut archive = Archive::new(Copying::new(sink));
         let outcome =
             copy(&mut archive, &tree, Path::new("tree"), &Cloner::new(directory), &Task::unobserved()).expect("copy");
         (outcome, archive.finish().expect("finish"))
@@ -171,7 +174,7 @@ mod tests {
         let tree = directory.path().join("tree");
         std::fs::write(&tree, vec![1; 40_000]).expect("write");
         let mut out = Vec::new();
-        let mut archive = Archive::new(&mut out);
+        let mut archive = Archive::new(Copying::new(&mut out));
         let task = Task::unobserved();
         let cloner = Cloner::new(directory.path());
         let mut of =
