@@ -83,7 +83,7 @@ impl LogFile {
         Ok(bytes)
     }
 
-    fn is_same(&self, other: &LogFile) -> bool {
+    pub(super) fn is_same(&self, other: &LogFile) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
@@ -103,7 +103,8 @@ impl Pins {
 
     /// Opens the files of `directory` from number `from` on that are not held yet, and lets go of those before. A
     /// file that was replaced by another one of the same number is an error `LOG_FORKED`: the directory is not the
-    /// one that was pinned.
+    /// one that was pinned. Unless one before it is still the same: a server that recovers removes and makes again
+    /// what holds no whole transaction.
     pub fn hold(&mut self, directory: &Path, from: u64) -> Result<()> {
         self.files.retain(|&number, _| number >= from);
         self.hold_more(directory, from)
@@ -111,6 +112,7 @@ impl Pins {
 
     /// As [`Pins::hold`], but lets go of nothing: what was read may not be archived yet.
     pub(super) fn hold_more(&mut self, directory: &Path, from: u64) -> Result<()> {
+        let mut same = false;
         for (number, path) in numbered(directory, TRANSACTIONS)? {
             let full = self.most.is_some_and(|most| self.files.len() >= most) && !self.files.contains_key(&number);
             if number < from || full {
@@ -118,12 +120,12 @@ impl Pins {
             }
             let Some(opened) = LogFile::open(number, &path)? else { continue };
             match self.files.get(&number) {
-                Some(held) if held.path == opened.path && held.is_same(&opened) => {}
-                Some(_) => {
+                Some(held) if held.path == opened.path && held.is_same(&opened) => same = true,
+                Some(_) if !same => {
                     let text = format!("{} is another file than before: the log was replaced", path.display());
                     return Err(Error::new(Code::LogForked, text));
                 }
-                None => {
+                _ => {
                     self.files.insert(number, opened);
                 }
             }
@@ -135,8 +137,11 @@ impl Pins {
     /// put another directory in its place.
     pub fn renew(&mut self, directory: &Path, from: u64) -> Result<()> {
         let newest = numbered(directory, TRANSACTIONS)?.last().map(|(number, _)| *number);
-        // The server prunes from the oldest on: a held file that is newer than all that are there is not of this log.
-        let overhangs = self.files.last_key_value().is_some_and(|(&held, _)| newest.is_none_or(|newest| held > newest));
+        // The server prunes from the oldest on: a held file that is newer than all that are there is not of this log,
+        // or was removed by a recovery.
+        let overhanging = self.files.split_off(&newest.map_or(0, |newest| newest + 1));
+        let newest_is_held = newest.and_then(|newest| self.files.get(&newest)).is_some();
+        let overhangs = !overhanging.is_empty() && !newest_is_held;
         if overhangs || self.hold(directory, from).is_err_and(|error| error.code() == Code::LogForked) {
             self.files.clear();
         }

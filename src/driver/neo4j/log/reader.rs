@@ -67,6 +67,10 @@ impl FilesReader {
     /// that one larger transaction is let through.
     fn piece(&mut self, limit: u64, alone: bool, task: &Task) -> Result<Piece> {
         let Some((header, _)) = self.file.header()? else {
+            if self.file.number > self.mark.file {
+                // A server that recovers makes it anew.
+                return Ok(Piece { segment: None, stop: Stop::Tail });
+            }
             let text = format!("{} lost its header while it was read", self.file.name());
             return Err(Error::new(Code::LogForked, text));
         };
@@ -144,6 +148,15 @@ impl FilesReader {
             Box::new((segment, part))
         });
         Ok(Next::File(next, rest))
+    }
+
+    /// Goes on in the file that took the place of the current one, if nothing of that was archived. Whether it follows
+    /// what was is for its first transaction to say.
+    fn take_replaced(&mut self) {
+        let held = self.pins().get(self.file.number).filter(|held| !held.is_same(&self.file));
+        if let Some(held) = held.filter(|held| held.number > self.mark.file) {
+            (self.file, self.offset) = (held, 0);
+        }
     }
 
     /// A scan from where this stands, which takes the digest of all it goes over.
@@ -230,6 +243,7 @@ impl LogReader for FilesReader {
     fn next(&mut self, limit: u64, task: &Task) -> Result<Option<LogChunk>> {
         let from = self.file.number.min(self.mark.file);
         self.pins().hold_more(&self.directory, from)?;
+        self.take_replaced();
         let start = self.mark.clone();
         let mut batch = Batch::default();
         let outcome = self.collect(limit, task, &mut batch);

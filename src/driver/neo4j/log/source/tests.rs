@@ -247,6 +247,50 @@ fn what_was_pruned_is_read_while_it_is_held_and_a_gap_otherwise() {
 }
 
 #[test]
+fn a_file_that_a_recovery_removed_and_made_again_is_no_fork_while_the_one_before_it_is_the_same() {
+    let mut site = Site::new(Kernel::V2026_08);
+    let remake = |site: &Site| {
+        // Made before the other is removed, so that it is another file.
+        fs::write(site.path(9_999), &site.writer.bytes).expect("write");
+        fs::rename(site.path(9_999), site.path(site.writer.number)).expect("rename");
+    };
+    site.commit(40);
+    site.rotate();
+    let second = site.commit(50);
+    site.rotate();
+    let mut reader = site.reader(&beginning());
+    for expected in [&second, &second] {
+        let chunk = reader.next(UNLIMITED, &Task::unobserved()).expect("next");
+        let end = chunk.map(|chunk| site.archive(chunk));
+        assert!(end.is_none_or(|end| end == expected.mark(1)));
+    }
+    // The reader stands before the first transaction of the third file, which a recovery empties and replaces.
+    fs::remove_file(site.path(0)).expect("prune");
+    fs::write(site.path(2), "").expect("truncate");
+    assert!(reader.next(UNLIMITED, &Task::unobserved()).expect("next").is_none());
+    let third = site.commit(60);
+    remake(&site);
+    let chunk = reader.next(UNLIMITED, &Task::unobserved()).expect("next").expect("chunk");
+    assert_eq!((chunk.start.clone(), chunk.end.clone()), (second.mark(1), third.mark(2)));
+    site.archive(chunk);
+    // One that is removed and not made again yet takes nothing else with it.
+    site.rotate();
+    let _ = site.reader(&third.mark(2));
+    fs::remove_file(site.path(3)).expect("remove");
+    let _ = site.reader(&third.mark(2));
+    let fourth = site.commit(10);
+    site.flush(0);
+    let mut reader = site.reader(&third.mark(2));
+    let chunk = reader.next(UNLIMITED, &Task::unobserved()).expect("next").expect("chunk");
+    assert_eq!(chunk.end, fourth.mark(3));
+    site.archive(chunk);
+    // The file that the archive ends in is another matter.
+    remake(&site);
+    let code = reader.next(UNLIMITED, &Task::unobserved()).map(|_| ()).map_err(|error| error.code());
+    assert_eq!(code, Err(Code::LogForked));
+}
+
+#[test]
 fn a_history_that_was_forked_is_noticed() {
     let mut site = Site::new(Kernel::V2026_08);
     let first = site.commit(40);
