@@ -10,7 +10,7 @@
 #   online       ROUNDS rounds on a real Neo4j of each version: writers, a base at a random moment, increments, `kill -9` of
 #                the server, restores to the end, to a time and to a transaction
 #
-# KILLS and ROUNDS can be set in the environment; without it, 20 and 25. After each kill there must be a complete, verified backup or none,
+# KILLS and ROUNDS can be set in the environment; without it, 20 and 25 (of the online rounds `ROUNDS=10-25` plays only those). After each kill there must be a complete, verified backup or none,
 # old or new data, no debris after the next start, and the server up. The last lines are the figures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -8,7 +8,7 @@
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 
 mod history;
-mod merging;
+pub(crate) mod merging;
 mod restore;
 mod standing;
 mod trouble;
@@ -141,7 +141,7 @@ fn lose_the_ledger(site: &Site) {
 }
 
 /// Objects of the log's archive, manifests too.
-fn batches(site: &Site) -> Vec<PathBuf> {
+pub(crate) fn batches(site: &Site) -> Vec<PathBuf> {
     let mut found = site.objects();
     found.retain(|path| path.to_string_lossy().contains("/log/"));
     found

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Batches that become one.
-const FAN_IN: usize = 16;
+pub(crate) const FAN_IN: usize = 16;
 
 /// Objects and manifests of merged batches; their keys name a fourth number.
-fn merged(site: &Site) -> Vec<PathBuf> {
+pub(crate) fn merged(site: &Site) -> Vec<PathBuf> {
     let is_merged = |path: &PathBuf| {
         let stem = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
         stem.is_some_and(|stem| stem.split('-').count() == 4)

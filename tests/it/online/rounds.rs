@@ -6,6 +6,8 @@
 
 use super::writers::{Acknowledged, Writers, check_invariants, prepare};
 use super::{configure, holds_all, open, restless, restored};
+use crate::chain::batches;
+use crate::chain::merging::{FAN_IN, merged};
 use crate::roundtrip::all_passed;
 use crate::servers::neo4j::{NEWEST_VERSION, Neo4jOptions, Neo4jServer, VERSION};
 use crate::site::{Site, restore_request};
@@ -16,11 +18,19 @@ use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::neo4j::log;
 use neo4j_backup_agent::operation::answer::{Answer, ArchiveReport, RestoreReport};
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How many rounds the campaign plays with each version.
+/// How many rounds the campaign plays with each version, or which: `25`, or `10-25` to go on.
 const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
+
+fn rounds() -> RangeInclusive<u64> {
+    // One of each kind is a round on a history of its own for every kind of restore; the campaign plays more.
+    let text = std::env::var(ROUNDS).unwrap_or_else(|_| "1".to_owned());
+    let number = |text: &str| text.parse().expect("a number of rounds");
+    text.split_once('-').map_or_else(|| 1..=number(&text), |(from, to)| number(from)..=number(to))
+}
 
 /// What makes a server of 2026.08 write enveloped logs into a database that it creates; its files are small, so that
 /// most of them end inside a transaction.
@@ -98,6 +108,12 @@ fn play(random: &mut Random, options: &Neo4jOptions) -> Round {
         writers.await_more(20 + random.below(200) as usize);
         archive(&site);
     }
+    // Small ones, so many that they are merged: what is restored from then on comes out of merged batches.
+    for _ in 0..FAN_IN {
+        writers.await_more(1 + random.below(10) as usize);
+        archive(&site);
+    }
+    assert!(!merged(&site).is_empty(), "{:?}", batches(&site));
     writers.await_more(10 + random.below(100) as usize);
     let moment = SystemClock.now();
     writers.await_more(10 + random.below(100) as usize);
@@ -155,15 +171,13 @@ fn to_a_time(round: &Round, difference: u64) {
 // req: X1 X2 X3 D1
 #[test]
 fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_transaction() {
-    // A round each, so that every kind of restore is tried on a history of its own; the campaign plays more.
-    let rounds: u64 = std::env::var(ROUNDS).map_or(1, |text| text.parse().expect("a number of rounds"));
-    for (version, format) in [(None, "V9"), (Some(NEWEST_VERSION), "V9"), (Some(NEWEST_VERSION), "V10")] {
-        let mut options = Neo4jOptions { version, ..restless() };
-        if format == "V10" {
-            options.settings.extend(ENVELOPED.map(str::to_owned));
-        }
-        for number in 0..rounds {
-            let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for number in rounds() {
+        for (version, format) in [(None, "V9"), (Some(NEWEST_VERSION), "V9"), (Some(NEWEST_VERSION), "V10")] {
+            let mut options = Neo4jOptions { version, ..restless() };
+            if format == "V10" {
+                options.settings.extend(ENVELOPED.map(str::to_owned));
+            }
+            let seed = 0x2545_f491_4f6c_dd1d ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             println!("round {number} of {} with log {format}, seed {seed:#x}", version.unwrap_or(VERSION));
             let mut random = Random(seed);
             let round = play(&mut random, &options);
