@@ -6,6 +6,7 @@ use crate::base::ids::{JobId, TargetName};
 use crate::base::task::Task;
 use crate::operation::answer::{Answer, JobRecord};
 use crate::operation::context::{Context, Target};
+use crate::operation::fetch::{self, Fetched};
 use crate::operation::hand_over;
 use crate::operation::request::Request;
 use jiff::Timestamp;
@@ -41,6 +42,14 @@ impl Workshop for Context {
 
     fn take_log(&self, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
         hand_over::run(self, target, caller, name, piece)
+    }
+
+    fn fetch_log(&self, target: &TargetName, caller: u32, name: &str, task: &Task) -> Result<Fetched> {
+        fetch::run(self, target, caller, name, task)
+    }
+
+    fn read_log_ahead(&self, target: &TargetName, name: &str, task: &Task) -> Result<()> {
+        fetch::read_ahead(self, target, name, task)
     }
 
     fn now(&self) -> Timestamp {

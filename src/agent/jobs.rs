@@ -9,6 +9,7 @@ use crate::base::ids::{JobId, TargetName};
 use crate::base::task::{Cancel, Observer, Severity, Task, Unobserved};
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Answer, JobState};
+use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use crate::telemetry::record::{Occasion, Record};
 use std::collections::{BTreeMap, VecDeque};
@@ -159,6 +160,16 @@ impl Registry {
     /// See [`Workshop::take_log`].
     pub fn take_log(&self, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
         self.workshop.take_log(target, caller, name, piece)
+    }
+
+    /// See [`Workshop::fetch_log`].
+    pub fn fetch_log(&self, target: &TargetName, caller: u32, name: &str) -> Result<Fetched> {
+        self.workshop.fetch_log(target, caller, name, &Task::unobserved())
+    }
+
+    /// See [`Workshop::read_log_ahead`]; what keeps it from that is told by the next call that needs the file.
+    pub fn read_log_ahead(&self, target: &TargetName, name: &str) {
+        let _ = self.workshop.read_log_ahead(target, name, &Task::unobserved());
     }
 
     /// Waits; `false` once no more work is taken.

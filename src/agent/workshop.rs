@@ -7,6 +7,7 @@ use crate::base::ids::{JobId, TargetName};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Answer, JobRecord};
+use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use jiff::Timestamp;
 use std::fs::File;
@@ -43,6 +44,16 @@ pub trait Workshop: Send + Sync {
     /// Takes in what a server hands over of its log, from the user `caller`; see `operation::hand_over`.
     fn take_log(&self, target: &TargetName, _caller: u32, _name: &str, _piece: &mut File) -> Result<()> {
         Err(Error::new(Code::NotAvailable, format!("{target} does not hand over its log")))
+    }
+
+    /// Gives a server back a file of its log; see `operation::fetch`.
+    fn fetch_log(&self, target: &TargetName, _caller: u32, _name: &str, _task: &Task) -> Result<Fetched> {
+        Err(Error::new(Code::NotAvailable, format!("{target} does not ask for its log")))
+    }
+
+    /// Prepares what follows a file that was given back.
+    fn read_log_ahead(&self, _target: &TargetName, _name: &str, _task: &Task) -> Result<()> {
+        Ok(())
     }
 
     /// The time, from the one clock that everything uses.

@@ -179,7 +179,7 @@ pub enum Command {
     /// Make and list keys
     #[command(subcommand)]
     Key(Key),
-    /// Archive a PostgreSQL server's log: what its archive_command runs
+    /// Take in and give back PostgreSQL's log: archive_command and restore_command run this
     #[command(subcommand)]
     Wal(Wal),
     /// Encrypt a file exactly as `openssl enc -aes-256-cbc -pbkdf2` does
@@ -318,6 +318,16 @@ pub enum Wal {
         #[arg(value_parser = target_name)]
         target: TargetName,
         /// The file, as `%p` names it
+        path: PathBuf,
+    },
+    /// Give back a file of the log to a server that recovers: `restore_command = '… wal fetch TARGET %f "%p"'`
+    Fetch {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+        /// The file's name, as `%f` gives it
+        name: String,
+        /// Where it goes, as `%p` names it
         path: PathBuf,
     },
     /// A word that is no command of this version.

@@ -30,7 +30,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 const KEY_COMMANDS: &[&str] = &["kit"];
-const WAL_COMMANDS: &[&str] = &["fetch"];
+const WAL_COMMANDS: &[&str] = &[];
 const ROLES: &[&str] = &["helper"];
 
 /// Which list of words a command was looked for in.

@@ -6,6 +6,7 @@ use crate::base::{Code, Error, Result};
 use crate::dbus::address::BusAddress;
 use crate::dbus::proxy::{AgentProxy, FollowedJob, Update};
 use crate::operation::answer::Answer;
+use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use std::fs::File;
 use tokio::runtime::Runtime;
@@ -32,6 +33,11 @@ impl OverBus {
     /// Hands over a file of a server's log.
     pub fn push_wal(&self, target: &TargetName, name: &str, content: File) -> Result<()> {
         self.runtime.block_on(self.agent.push_wal(target, name, content))
+    }
+
+    /// Asks for a file of a server's log.
+    pub fn fetch_wal(&self, target: &TargetName, name: &str) -> Result<Fetched> {
+        self.runtime.block_on(self.agent.fetch_wal(target, name))
     }
 }
 

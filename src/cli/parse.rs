@@ -1,7 +1,7 @@
 //! The command line, parsed; what is wrong with it is told in the form that it asks for.
 
 use super::args::JsonMode;
-use super::exit;
+use super::{exit, wal};
 use crate::base::{Code, Error};
 use clap::Parser;
 use std::ffi::OsString;
@@ -10,6 +10,10 @@ use std::process::ExitCode;
 /// Parses this process's command line; else tells why not, and gives the exit status.
 pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|error| match wants_json(std::env::args_os().skip(1)) {
+        _ if error.use_stderr() && wal::is_fetch(std::env::args_os().skip(1)) => {
+            let _ = error.print();
+            ExitCode::from(wal::FETCH_FAILED)
+        }
         Some(mode) if error.use_stderr() => ExitCode::from(exit::fail(&usage(&error.render().to_string()), Some(mode))),
         _ => error.exit(),
     })

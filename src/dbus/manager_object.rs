@@ -8,6 +8,7 @@ use super::service::identify;
 use crate::agent::jobs::Registry;
 use crate::base::ids::JobId;
 use crate::base::{Code, Error, Result};
+use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -21,6 +22,9 @@ pub const QUERIES_AT_ONCE: usize = 8;
 /// Files of logs that are taken in at once; more wait.
 pub const PUSHES_AT_ONCE: usize = 4;
 
+/// Files of logs that are given back at once; more wait.
+pub const FETCHES_AT_ONCE: usize = 4;
+
 /// The manager on the bus.
 pub struct Manager {
     registry: Arc<Registry>,
@@ -28,6 +32,7 @@ pub struct Manager {
     authority: Arc<dyn Authority>,
     queries: Semaphore,
     pushes: Semaphore,
+    fetches: Semaphore,
 }
 
 impl Manager {
@@ -39,6 +44,7 @@ impl Manager {
             authority,
             queries: Semaphore::new(QUERIES_AT_ONCE),
             pushes: Semaphore::new(PUSHES_AT_ONCE),
+            fetches: Semaphore::new(FETCHES_AT_ONCE),
         }
     }
 
@@ -207,6 +213,33 @@ impl Manager {
         let mut content = std::fs::File::from(std::os::fd::OwnedFd::from(content));
         let taken = move || registry.take_log(&target, caller.uid, &name, &mut content);
         Ok(tokio::task::spawn_blocking(taken).await.map_err(lost)??)
+    }
+
+    /// Gives a server that recovers the file of its log that it calls `name`: one descriptor in `files`, or none if every
+    /// repository's chain ends before it, which `reason` says. Everything else is an error. No options.
+    #[zbus(out_args("files", "reason"))]
+    async fn fetch_wal(
+        &self,
+        target: &str,
+        name: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(Vec<OwnedFd>, String), BusError> {
+        let caller = identify(connection, &header).await?;
+        let (target, name) = options::read_fetch_wal(target, name, options)?;
+        let _turn = self.fetches.acquire().await.map_err(|_| Error::new(Code::Busy, "the agent is stopping"))?;
+        let (registry, ahead) = (self.registry.clone(), self.registry.clone());
+        let (of, asked) = (target.clone(), name.clone());
+        let fetched = tokio::task::spawn_blocking(move || registry.fetch_log(&of, caller.uid, &asked)).await;
+        match fetched.map_err(lost)?? {
+            Fetched::File(file) => {
+                // What follows is unpacked while the server replays this.
+                tokio::task::spawn_blocking(move || ahead.read_log_ahead(&target, &name));
+                Ok((vec![OwnedFd::from(std::os::fd::OwnedFd::from(file))], String::new()))
+            }
+            Fetched::Beyond(reason) => Ok((Vec::new(), reason)),
+        }
     }
 
     /// Asks a job to end.

@@ -184,6 +184,11 @@ pub fn read_push_wal(target: &str, name: &str, options: Received) -> Result<(Tar
     Ok((target, name))
 }
 
+/// `FetchWal(s target, s name, a{sv} {})`.
+pub fn read_fetch_wal(target: &str, name: &str, options: Received) -> Result<(TargetName, String)> {
+    read_push_wal(target, name, options)
+}
+
 /// `Adopt(s target, a{sv} {})`.
 pub fn read_adopt(target: &str, options: Received) -> Result<Request> {
     Reader::new(options).finish()?;

@@ -7,6 +7,7 @@ use crate::base::ids::{JobId, TargetName};
 use crate::base::task::{Progress, Severity};
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::Answer;
+use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use futures_util::future::FutureExt;
 use futures_util::stream::{Select, StreamExt, select};
@@ -90,6 +91,18 @@ impl AgentProxy {
         let options: HashMap<&str, Variant<'_>> = HashMap::new();
         let content = OwnedFd::from(std::os::fd::OwnedFd::from(content));
         self.call("PushWal", &(target.as_str(), name, content, options), &doing).await
+    }
+
+    /// Asks for a file of a server's log; else why there is none.
+    pub async fn fetch_wal(&self, target: &TargetName, name: &str) -> Result<Fetched> {
+        let doing = format!("asking the agent for {name} of {target}");
+        let options: HashMap<&str, Variant<'_>> = HashMap::new();
+        let (files, reason): (Vec<OwnedFd>, String) =
+            self.call("FetchWal", &(target.as_str(), name, options), &doing).await?;
+        Ok(match files.into_iter().next() {
+            Some(file) => Fetched::File(File::from(std::os::fd::OwnedFd::from(file))),
+            None => Fetched::Beyond(reason),
+        })
     }
 
     /// Starts a job and follows it from its first word.

@@ -113,6 +113,44 @@ pub trait LogInbox: Send + Sync {
     fn filling(&self) -> (u64, u64);
 }
 
+/// Knows what a server that recovers asks for of its log by name.
+pub trait LogOutbox: Send + Sync {
+    /// What the name stands for. Errors: `USAGE` for one that no server asks for; another where that cannot be said for
+    /// certain.
+    fn asked(&self, name: &str) -> Result<Asked>;
+
+    /// The file of that name, where it still waits to be archived.
+    fn waiting(&self, name: &str) -> Result<Option<std::fs::File>>;
+
+    /// What the server calls a whole file of its log; `None` for what is none.
+    fn name_of(&self, end: &LogMark, segment: &LogSegment) -> Option<String>;
+}
+
+/// What a server asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A file of the log.
+    Piece {
+        /// Whose log it is.
+        stream: String,
+        /// The history it belongs to, as [`LogMark::checksum`] says it.
+        history: String,
+        /// Its number.
+        file: u64,
+        /// Its bytes.
+        length: u64,
+    },
+    /// What no server ever had.
+    Nothing,
+    /// How a history came to be: texts that are not archived.
+    Origin {
+        /// Whose log it is.
+        stream: String,
+        /// The history.
+        history: String,
+    },
+}
+
 /// What became of a file that a server handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {

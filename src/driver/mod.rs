@@ -19,7 +19,7 @@ pub mod sim;
 mod stream;
 mod tar_archive;
 
-use self::log::{LogInbox, LogSource, RecoveryTarget};
+use self::log::{LogInbox, LogOutbox, LogSource, RecoveryTarget};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -153,6 +153,11 @@ pub trait Driver: Send + Sync {
 
     /// Where the server itself hands its log over; `None` = this driver reads it.
     fn log_inbox(&self) -> Option<&dyn LogInbox> {
+        None
+    }
+
+    /// Gives back what a server that recovers asks for of its log; `None` = this database's servers do not ask.
+    fn log_outbox(&self) -> Option<&dyn LogOutbox> {
         None
     }
 

@@ -7,7 +7,7 @@ use crate::base::ids::TargetName;
 use crate::base::task::Severity;
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::log::{LogInbox, Taken};
-use crate::operation::context::Context;
+use crate::operation::context::{Context, Target};
 use crate::operation::records::Happening;
 use crate::operation::{log_records, records};
 use crate::telemetry::record::{Occasion, Record};
@@ -34,13 +34,7 @@ impl Notice {
 /// [`take_in`] for a user of this host, with its notices in the ledger too. Error `NOT_AUTHORISED` unless `caller` owns
 /// the server's data, or is root or the agent itself.
 pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
-    let inbox = context.target(target)?.driver.log_inbox().ok_or_else(|| not_handed_over(target))?;
-    let own = nix::unistd::geteuid().as_raw();
-    if caller != 0 && caller != own && caller != inbox.owner()? {
-        let text = format!("user {caller} does not own the data of {target} and may not archive its log");
-        return Err(Error::new(Code::NotAuthorised, text)
-            .with_hint("archive_command runs as the user who owns the data directory: check the target's name in it"));
-    }
+    let inbox = authorise(context.target(target)?, caller, "archive_command")?;
     take_in(target, inbox, name, piece, &mut |notice| {
         notice.emit(target);
         let (event, _) = log_records::event_of(notice.occasion);
@@ -50,6 +44,19 @@ pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, piec
         // The journal has it; a ledger that cannot take it must not stop the archiving.
         let _ = records::event(context, happening);
     })
+}
+
+/// Whether `caller` is who a server's `command` runs as: the owner of its data, or root or the agent itself.
+pub(crate) fn authorise<'a>(target: &'a Target, caller: u32, command: &str) -> Result<&'a dyn LogInbox> {
+    let inbox = target.driver.log_inbox().ok_or_else(|| not_handed_over(&target.name))?;
+    let own = nix::unistd::geteuid().as_raw();
+    if caller != 0 && caller != own && caller != inbox.owner()? {
+        let text = format!("user {caller} does not own the data of {} and has no part in its log", target.name);
+        return Err(Error::new(Code::NotAuthorised, text).with_hint(format!(
+            "{command} runs as the user who owns the data directory: check the target's name in it"
+        )));
+    }
+    Ok(inbox)
 }
 
 /// The error for a database whose log is read from its files.

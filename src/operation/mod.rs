@@ -10,6 +10,7 @@ pub mod context;
 pub mod crypt;
 pub mod delete;
 pub mod expire;
+pub mod fetch;
 pub mod hand_over;
 pub mod keys;
 pub mod list;

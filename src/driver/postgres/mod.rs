@@ -25,7 +25,7 @@ mod scratch;
 mod tools;
 mod wal;
 
-use super::log::{LogInbox, LogSource, RecoveryTarget};
+use super::log::{LogInbox, LogOutbox, LogSource, RecoveryTarget};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest};
 use crate::base::clock::wait_until;
@@ -187,6 +187,10 @@ impl Driver for PostgresDriver {
     }
 
     fn log_inbox(&self) -> Option<&dyn LogInbox> {
+        Some(&self.log)
+    }
+
+    fn log_outbox(&self) -> Option<&dyn LogOutbox> {
         Some(&self.log)
     }
 

@@ -4,7 +4,7 @@
 use super::choose;
 use super::plan::{Base, History};
 use crate::artifact::log_batch::LogMark;
-use crate::artifact::manifest::{Manifest, SignedManifest};
+use crate::artifact::manifest::{LogPosition, Manifest, SignedManifest};
 use crate::artifact::object_key::{MANIFEST_SUFFIX, batch_place};
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
@@ -37,15 +37,25 @@ impl Lost {
 }
 
 /// The backups of a target in a repository.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Those that a log can be replayed over.
     pub(super) candidates: Vec<Candidate>,
     /// The newest of the others.
     pub(super) without_log: Option<(Timestamp, BackupId)>,
 }
 
+impl Found {
+    /// Where the bases of a log end, and what their manifests say of that, as far as they are there.
+    pub(crate) fn points(&self, stream: &str) -> impl Iterator<Item = (&LogMark, Option<&LogPosition>)> {
+        let of_stream = self.candidates.iter().filter(move |candidate| candidate.base.history.stream == stream);
+        of_stream.map(|Candidate { base, manifest }| {
+            (&base.mark, manifest.as_ref().ok().and_then(|manifest| manifest.position.as_ref()))
+        })
+    }
+}
+
 /// The backup that was named, or all that are there or are known to have been.
-pub(super) fn find(
+pub(crate) fn find(
     context: &Context,
     target: &Target,
     repository: &Repository,

@@ -10,10 +10,23 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 /// The client.
-const BACKUPCTL: &str = env!("CARGO_BIN_EXE_neo4j-backupctl");
+pub(super) const BACKUPCTL: &str = env!("CARGO_BIN_EXE_neo4j-backupctl");
 
 /// The agent, ended when dropped.
-struct Agent(Child);
+pub(super) struct Agent(Child);
+
+impl Agent {
+    /// Starts it on a bus.
+    pub(super) fn start(scene: &Scene, address: &str) -> Agent {
+        let agent = Command::new(BACKUPD)
+            .arg("--config")
+            .arg(scene.site.config())
+            .args(["serve", "--bus", address])
+            .stderr(Stdio::null())
+            .spawn();
+        Agent(agent.expect("the agent starts"))
+    }
+}
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -30,14 +43,7 @@ fn the_owner_of_the_data_hands_its_log_over_the_bus_and_nobody_else_may() {
     let address = bus.address().to_owned();
     // From here on only the agent writes there.
     fs::remove_dir_all(scene.site.path("state/spool/metrics")).expect("remove");
-    let agent = Command::new(BACKUPD)
-        .arg("--config")
-        .arg(scene.site.config())
-        .args(["serve", "--bus", &address])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the agent starts");
-    let _agent = Agent(agent);
+    let _agent = Agent::start(&scene, &address);
     let push = format!("{BACKUPCTL} --bus {address} wal push metrics %p");
     scene.server.sql(&format!("ALTER SYSTEM SET archive_command = '{push}'"));
     let name = scene.server.sql(
@@ -63,15 +69,5 @@ fn the_owner_of_the_data_hands_its_log_over_the_bus_and_nobody_else_may() {
             .output()
             .expect("setpriv");
         assert_eq!(stranger.status.code(), Some(i32::from(Code::NotAuthorised.exit())), "{stranger:?}");
-    }
-}
-
-/// A `restore_command` that this version cannot serve must never look like the end of the log: a server would go into
-/// service without the rest.
-#[test]
-fn a_fetch_that_is_not_there_yet_stops_a_server() {
-    for arguments in [&["wal", "fetch", "metrics", "000000010000000000000001", "/tmp/x"][..], &["wal", "get"][..]] {
-        let output = Command::new(BACKUPCTL).args(arguments).output().expect("the client");
-        assert_eq!(output.status.code(), Some(126), "{output:?}");
     }
 }

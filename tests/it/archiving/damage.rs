@@ -5,7 +5,7 @@ use neo4j_backup_agent::base::Code;
 use std::fs;
 use std::path::PathBuf;
 
-fn batches(scene: &Scene) -> Vec<PathBuf> {
+pub(super) fn batches(scene: &Scene) -> Vec<PathBuf> {
     let log = |path: &PathBuf| path.components().any(|part| part.as_os_str() == "log");
     scene.site.objects().into_iter().filter(log).collect()
 }

@@ -4,9 +4,11 @@
 //! - [`spool`]: where segments wait, durable, until every repository has them
 //! - [`server`]: the server's side: its settings, and a switch of segments
 //! - [`source`]: the log as the archive reads it
+//! - [`outbox`]: what a recovering server asks for by name
 //! - [`replay`]: what a restore does with batches
 
 pub(crate) mod name;
+mod outbox;
 pub(crate) mod page;
 pub(crate) mod replay;
 pub(crate) mod scan;

@@ -41,7 +41,7 @@ const ARCHIVING_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct PostgresLog {
     /// The target's name, as `archive_command` has it.
     target: String,
-    data_directory: PathBuf,
+    pub(super) data_directory: PathBuf,
     address: Address,
     spool: Spool,
     /// Where the server ended its log for this run.
@@ -57,10 +57,15 @@ pub(crate) fn mark(timeline: u32, position: u64, size: u64, committed_at: Option
         offset: position - file * size,
         transaction: position,
         began: None,
-        checksum: Some(format!("{timeline:08x}")),
+        checksum: Some(history(timeline)),
         append_index: None,
         committed_at,
     }
+}
+
+/// A timeline as points of the log have it.
+pub(super) fn history(timeline: u32) -> String {
+    format!("{timeline:08x}")
 }
 
 /// The timeline of a point.
@@ -79,12 +84,12 @@ impl PostgresLog {
         &self.target
     }
 
-    fn cluster(&self) -> Result<u64> {
+    pub(super) fn cluster(&self) -> Result<u64> {
         Ok(control_file::read(&self.data_directory)?.system_identifier)
     }
 
     /// What the spool holds of the cluster; without its data directory there is nothing to hold.
-    fn spooled(&self) -> Result<ClusterSpool<'_>> {
+    pub(super) fn spooled(&self) -> Result<ClusterSpool<'_>> {
         Ok(self.spool.of_cluster(self.cluster()?))
     }
 

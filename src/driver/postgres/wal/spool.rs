@@ -234,6 +234,17 @@ impl ClusterSpool<'_> {
             .any(|path| path.exists())
     }
 
+    /// What was taken in under a name that a server gives, if it is still here.
+    pub(crate) fn open(&self, name: &str) -> Result<Option<File>> {
+        WalFile::parse(name, 1 << 20)?;
+        let path = self.directory.join(name);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(Error::io("opening", &path, cause)),
+        }
+    }
+
     /// A segment's file.
     pub(crate) fn path(&self, segment: Segment, size: u64) -> PathBuf {
         self.directory.join(segment.name(size))
