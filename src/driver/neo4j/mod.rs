@@ -42,7 +42,7 @@ use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
 use self::online::OnlineBackup;
 use self::restore::Neo4jRestore;
-use super::log::LogSource;
+use super::log::{LogSource, RecoveryTarget};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
@@ -86,6 +86,8 @@ pub struct Neo4jDriverSettings {
     pub database: String,
     /// The kind of full backup that is made when nobody names one.
     pub full: BackupKind,
+    /// Where the artifacts of Enterprise are kept that differential ones follow; this target's alone.
+    pub artifacts: PathBuf,
 }
 
 /// Backs up and restores one database of one Neo4j server.
@@ -435,14 +437,26 @@ impl Driver for Neo4jDriver {
     }
 
     fn log(&self) -> Option<&dyn LogSource> {
-        // A chain needs bases that name a point of the log, and an artifact names none.
-        (self.settings.full != BackupKind::Enterprise).then_some(&self.log)
+        match self.settings.full {
+            BackupKind::Enterprise => Some(self),
+            _ => Some(&self.log),
+        }
     }
 
-    fn why_no_log(&self) -> String {
-        "with `full = \"enterprise\"` this version takes full backups only, no differential ones; \
-         `full = \"online\"` archives the log"
-            .to_owned()
+    fn check_target(&self, until: RecoveryTarget) -> Result<()> {
+        match (until, self.settings.full) {
+            (RecoveryTarget::Lsn(_), _) => {
+                let text = "Neo4j has no positions that `--to-lsn` could name";
+                Err(Error::new(Code::Usage, text)
+                    .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
+            }
+            (RecoveryTarget::Time(_), BackupKind::Enterprise) => {
+                let text = "artifacts of Neo4j Enterprise do not tell when their transactions were committed";
+                Err(Error::new(Code::NotAvailable, text)
+                    .with_hint("`--to-tx` with the last transaction of an artifact restores the chain up to it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

@@ -59,6 +59,7 @@ impl Neo4jDriver {
             databases: databases.collect::<Result<_>>()?,
             identity: self.store_id(&layout)?.identity(),
             warnings,
+            kept: self.kept()?,
         };
         Ok(Box::new(EnterpriseBackup::begin(&self.admin(Some(owner)), plan, workspace, task)?))
     }
