@@ -220,9 +220,10 @@ fn bucket(settings: &S3Settings, uploads: PathBuf, hostname: &str) -> Open {
 
 fn target(settings: &TargetSettings, state: &Path, launcher: &Arc<dyn Launcher>) -> Result<Target> {
     let (driver, service): (Arc<dyn Driver>, Service) = match &settings.database {
-        DatabaseSettings::Neo4j(neo4j) => {
-            (Arc::new(Neo4jDriver::new(neo4j_settings(settings, neo4j, state), launcher.clone())), service(&neo4j.service))
-        }
+        DatabaseSettings::Neo4j(neo4j) => (
+            Arc::new(Neo4jDriver::new(neo4j_settings(settings, neo4j, state), launcher.clone())),
+            service(&neo4j.service),
+        ),
         DatabaseSettings::Postgresql(postgres) => {
             let settings = postgres_settings(settings, postgres, state);
             (Arc::new(PostgresDriver::new(settings, launcher.clone())), service(&postgres.service))

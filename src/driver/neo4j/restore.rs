@@ -157,7 +157,8 @@ impl Neo4jRestore {
         for laid in self.laid.iter_mut() {
             laid.restore(Some(&end).filter(|_| laid.database == *database), task)?;
         }
-        self.recorded = Statistics::not_checked("differential artifacts followed the backup whose counts are on record");
+        self.recorded =
+            Statistics::not_checked("differential artifacts followed the backup whose counts are on record");
         self.end = Some(end.clone());
         Ok(end)
     }

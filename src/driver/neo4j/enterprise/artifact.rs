@@ -102,7 +102,7 @@ impl Artifact {
     pub(super) fn sha256(&mut self, task: &Task) -> Result<String> {
         let fail = |cause| Error::io("reading", &self.path, cause);
         self.file.seek(SeekFrom::Start(self.description.frames_at)).map_err(fail)?;
-        let (mut shape, mut buffer) = (DumpShape::of_frames(), vec![0; PIECE_BYTES]);
+        let (mut shape, mut buffer) = (self.description.shape(), vec![0; PIECE_BYTES]);
         loop {
             task.check()?;
             match self.file.read(&mut buffer).map_err(fail)? {
@@ -121,7 +121,7 @@ impl Artifact {
     pub(super) fn open(self, sha256: Option<String>) -> Result<ArtifactReader> {
         let Artifact { path, mut file, bytes, description } = self;
         file.seek(SeekFrom::Start(0)).map_err(|cause| Error::io("reading", &path, cause))?;
-        let (before_frames, shape) = (description.frames_at, DumpShape::of_frames());
+        let (before_frames, shape) = (description.frames_at, description.shape());
         let digest = sha256.map(|expected| (Sha256::new(), expected));
         Ok(ArtifactReader { path, file, bytes, read: 0, before_frames, shape, digest })
     }

@@ -6,6 +6,7 @@
 //! Community's own `neo4j-admin database load` reads, in 5.26.0 and 2026.08.1.
 
 use crate::base::{Code, Error, Result};
+use crate::driver::neo4j::dump_shape::DumpShape;
 use crate::driver::neo4j::log::StoreId;
 use std::io::{Read, Take};
 
@@ -36,6 +37,11 @@ pub(super) struct Description {
 }
 
 impl Description {
+    /// The shape that its frames must have.
+    pub(super) fn shape(&self) -> DumpShape {
+        if self.full { DumpShape::of_frames() } else { DumpShape::of_short_frames() }
+    }
+
     /// Reads the beginning of an artifact. Error `NEO4J_ADMIN_FAILED` says what it is instead.
     pub(super) fn read(artifact: impl Read) -> Result<Description> {
         let mut artifact = Counted { inner: artifact.take(HEADER_MAX), count: 0 };

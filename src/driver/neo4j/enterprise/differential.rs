@@ -176,8 +176,7 @@ impl Chain {
             return Ok(None);
         }
         if found.lowest != after + 1 || found.highest < found.lowest {
-            let why =
-                format!("it holds {} to {}, and should begin with {}", found.lowest, found.highest, after + 1);
+            let why = format!("it holds {} to {}, and should begin with {}", found.lowest, found.highest, after + 1);
             return Err(refusal(&artifact.path, wanted)(&why));
         }
         Ok(Some((artifact, sha256)))

@@ -163,7 +163,8 @@ impl Kept {
             }
             Ok(_) => return Err(broken(format!("{} is too long", path.display()))),
             Err(cause) if cause.kind() == ErrorKind::NotFound => {
-                let text = format!("no artifact that a differential one could follow is kept in {}", self.chain().display());
+                let text =
+                    format!("no artifact that a differential one could follow is kept in {}", self.chain().display());
                 return Err(broken(text));
             }
             Err(cause) => return Err(Error::io("examining", &path, cause)),
@@ -282,14 +283,15 @@ mod tests {
 
     #[test]
     fn whatever_is_missing_or_not_as_it_was_ends_the_chain_by_name() {
-        let cases: [(&str, &dyn Fn(&Path)); 5] = [
+        type Damage<'a> = &'a dyn Fn(&Path);
+        let cases: [(&str, Damage<'_>); 5] = [
             ("full.backup cannot be continued: it is missing", &|chain| {
                 fs::remove_file(chain.join("full.backup")).expect("remove")
             }),
-            ("diff.backup is not what it was", &|chain| {
-                let path = chain.join("diff.backup");
-                let whole = fs::read(&path).expect("read");
-                fs::write(&path, &whole[..whole.len() - 1]).expect("cut");
+            ("full.backup is not what it was", &|chain| {
+                let path = chain.join("full.backup");
+                let longer = [fs::read(&path).expect("read"), vec![0]].concat();
+                fs::write(&path, longer).expect("write");
             }),
             ("diff.backup is not what it was", &|chain| {
                 let other = artifact_of("BZV2", "neo4j", false, (43, 51));

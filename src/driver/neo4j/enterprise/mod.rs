@@ -159,7 +159,8 @@ impl FullBackup for EnterpriseBackup {
         let position = self.next.take().map(|(path, entry, mark)| {
             // The backup is sound without it.
             if let Err(error) = self.kept.begin(&path, entry) {
-                warnings.push(format!("the artifact was not kept, so that the next incremental is a full backup: {error}"));
+                warnings
+                    .push(format!("the artifact was not kept, so that the next incremental is a full backup: {error}"));
             }
             LogPosition {
                 lineage: String::new(),

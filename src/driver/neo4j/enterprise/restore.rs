@@ -76,7 +76,10 @@ impl Laid {
         let wanted = Wanted { owner: None, database: &self.database, identity, asked };
         let wrong = |why: &str| {
             let name = self.last.file_name().unwrap_or_default().to_string_lossy();
-            Error::new(Code::BackupCorrupted, format!("the restored artifact {name} does not continue its chain: {why}"))
+            Error::new(
+                Code::BackupCorrupted,
+                format!("the restored artifact {name} does not continue its chain: {why}"),
+            )
         };
         let found = Artifact::examine(&self.last, wanted).map_err(|error| wrong(error.message()))?.description;
         let follows = match &self.end {
