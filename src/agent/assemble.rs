@@ -322,6 +322,7 @@ fn neo4j_settings(target: &TargetSettings, settings: &Neo4jSettings, state: &Pat
             Neo4jFull::Export => BackupKind::Export,
             Neo4jFull::Enterprise => BackupKind::Enterprise,
         },
+        backup_servers: settings.backup_servers.clone(),
         artifacts: state.join("artifacts").join(target.name.as_str()),
     }
 }

@@ -86,6 +86,8 @@ pub struct Neo4jDriverSettings {
     pub database: String,
     /// The kind of full backup that is made when nobody names one.
     pub full: BackupKind,
+    /// Backup services of Enterprise, `host:port`; empty = that of the server's own configuration.
+    pub backup_servers: Vec<String>,
     /// Where the artifacts of Enterprise are kept that differential ones follow; this target's alone.
     pub artifacts: PathBuf,
 }
@@ -444,17 +446,13 @@ impl Driver for Neo4jDriver {
     }
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
-        match (until, self.settings.full) {
-            (RecoveryTarget::Lsn(_), _) => {
-                let text = "Neo4j has no positions that `--to-lsn` could name";
+        match until {
+            RecoveryTarget::Lsn(_) => {
+                let text = "neo4j has no positions that `--to-lsn` could name";
                 Err(Error::new(Code::Usage, text)
                     .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
             }
-            (RecoveryTarget::Time(_), BackupKind::Enterprise) => {
-                let text = "artifacts of Neo4j Enterprise do not tell when their transactions were committed";
-                Err(Error::new(Code::NotAvailable, text)
-                    .with_hint("`--to-tx` with the last transaction of an artifact restores the chain up to it"))
-            }
+            RecoveryTarget::Time(_) if self.settings.full == BackupKind::Enterprise => Err(enterprise::no_times()),
             _ => Ok(()),
         }
     }

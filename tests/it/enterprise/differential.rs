@@ -248,7 +248,10 @@ fn a_kept_artifact_that_is_missing_or_damaged_is_announced_and_a_full_one_taken(
     for (damage, words) in [
         (&(|path: &Path| fs::remove_file(path).expect("remove")) as &dyn Fn(&Path), "it is missing"),
         (&|path: &Path| fs::write(path, b"BZV2").expect("write"), "cannot be continued"),
-        (&|path: &Path| fs::remove_dir_all(path.join("../..")).expect("remove"), "no artifact that a differential one"),
+        (
+            &|path: &Path| fs::remove_dir_all(path.ancestors().nth(2).expect("place")).expect("remove"),
+            "no artifact that a differential one",
+        ),
     ] {
         let stub = Stub::new();
         full(&stub);
@@ -314,7 +317,8 @@ fn a_second_repository_catches_up_from_what_is_kept() {
     let ends: Vec<_> = report.repositories.iter().map(|one| (one.from_transaction, one.to_transaction)).collect();
     assert!(ends.contains(&(42, 55)) && ends.contains(&(50, 55)), "{ends:?}");
     let said = fs::read_to_string(stub.fixture("said")).expect("said");
-    assert_eq!(said.matches("--type=DIFF").count(), 2, "{said}");
+    // One for each piece, and one that found nothing more for the repository that had caught up.
+    assert_eq!((said.matches("--type=DIFF").count(), kept(&stub.site, "graph").len()), (3, 3), "{said}");
     stub.site.verify().expect("sound");
 }
 
@@ -376,4 +380,22 @@ fn a_kill_while_a_differential_artifact_is_made_leaves_the_chain_as_it_was() {
     assert_eq!((kept(&stub.site, "graph").len(), debris(&stub.site)), (2, Vec::new()));
     let gone = || !Path::new(&format!("/proc/{}/exe", pid().expect("pid"))).exists();
     assert!(wait_until(PATIENCE, INTERVAL, gone), "the tool goes on");
+}
+
+// req: E5
+#[test]
+fn several_backup_services_are_tried_in_order_and_silent_ones_passed_over() {
+    let stub = Stub::new();
+    let second = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = |listener: &TcpListener| listener.local_addr().expect("address").to_string();
+    let (one, two, silent) = (address(&stub.service), address(&second), address(&gone));
+    drop(gone);
+    let config = fs::read_to_string(stub.site.config()).expect("config");
+    let servers = format!("backup_servers = [\"{silent}\", \"{two}\", \"{one}\"]\nfull = ");
+    fs::write(stub.site.config(), config.replace("full = ", &servers)).expect("config");
+    let report = full(&stub);
+    assert!(report.warnings.iter().any(|warning| warning.contains(&silent)), "{report:?}");
+    let said = fs::read_to_string(stub.fixture("said")).expect("said");
+    assert_eq!(said.matches(&format!("--from={two},{one} ")).count(), 2, "{said}");
 }

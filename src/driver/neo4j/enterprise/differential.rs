@@ -208,6 +208,13 @@ impl Chain {
     }
 }
 
+/// Why a restore cannot be aimed at a time.
+pub(in crate::driver::neo4j) fn no_times() -> Error {
+    let text = "artifacts of Neo4j Enterprise do not tell when their transactions were committed";
+    Error::new(Code::NotAvailable, text)
+        .with_hint("`--to-tx` with the last transaction of an artifact restores the chain up to it")
+}
+
 /// Whether a manifest's piece is an artifact.
 pub(in crate::driver::neo4j) fn is_artifact(segments: &[LogSegment]) -> bool {
     matches!(segments, [only] if only.log_format == FORMAT)

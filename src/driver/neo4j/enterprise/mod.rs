@@ -20,7 +20,7 @@ mod readiness;
 mod restore;
 
 pub(super) use self::commands::Offered;
-pub(super) use self::differential::is_artifact;
+pub(super) use self::differential::{is_artifact, no_times};
 pub(super) use self::restore::Laid;
 
 use self::artifact::{Artifact, Wanted};
