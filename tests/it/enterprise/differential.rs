@@ -399,3 +399,40 @@ fn several_backup_services_are_tried_in_order_and_silent_ones_passed_over() {
     let said = fs::read_to_string(stub.fixture("said")).expect("said");
     assert_eq!(said.matches(&format!("--from={two},{one} ")).count(), 2, "{said}");
 }
+
+// req: E5
+#[test]
+fn cleanup_never_takes_the_full_backup_of_a_chain_that_is_kept_and_takes_chains_whole() {
+    let stub = Stub::new();
+    let mut fulls = Vec::new();
+    for (end, range) in [(42, Some((43, 50))), (60, Some((61, 70))), (80, None)] {
+        offer_full(&stub, end);
+        fulls.push(full(&stub).id);
+        if let Some(range) = range {
+            stub.offer("neo4j", range);
+            assert_eq!(archived(&stub.site), (end, range.1));
+        }
+    }
+    stub.site.verify().expect("sound");
+    let config = fs::read_to_string(stub.site.config()).expect("config");
+    let cleaned = |window: &str| {
+        let retention = format!("[retention]\npoint_in_time = \"{window}\"\nminimum_verified = 1\n[target.graph]");
+        fs::write(stub.site.config(), config.replace("[target.graph]", &retention)).expect("config");
+        match stub.site.ask(&Request::Cleanup { dry_run: false }) {
+            Ok(Answer::Cleanup(report)) => report.deleted,
+            other => panic!("{other:?}"),
+        }
+    };
+    // All of one day: the calendar alone would keep the last.
+    assert_eq!((cleaned("14d"), batches(&stub.site).len()), (Vec::new(), 2));
+    // A chain whose full backup is deleted by hand goes with it, also where an older full backup stays.
+    let delete = Request::Delete { backup: fulls[1].to_string(), dry_run: false };
+    stub.site.ask(&delete).expect("deleted");
+    assert_eq!(batches(&stub.site).len(), 1);
+    stub.site.verify().expect("what was let go is not missed");
+    // Backups of one second bear the names of the next ones: none of them lies ahead any more.
+    let newest = fulls[2].stamp.timestamp();
+    assert!(wait_until(PATIENCE, INTERVAL, || jiff::Timestamp::now() > newest));
+    assert_eq!((cleaned("0s"), batches(&stub.site).len()), (fulls[..1].to_vec(), 0));
+    stub.site.verify().expect("what was let go is not missed");
+}
