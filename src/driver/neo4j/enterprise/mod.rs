@@ -1,7 +1,8 @@
 //! `full = "enterprise"`: artifacts of `neo4j-admin database backup`, which copies a running server over its backup port.
 //!
 //! The tool insists on files, so each database's artifact is made in a private directory of the server's account, held
-//! against what was asked for (a full backup, of this database, of this very store), streamed out, and removed.
+//! against what was asked for (of this database, of this very store, full or the next of its chain), and streamed out. The
+//! user's stays, as long as a differential one may follow it; the others are removed.
 //!
 //! - [`readiness`]: whether there is a server and a tool for it
 //! - [`commands`]: the command lines, and what the tool can and says
