@@ -220,9 +220,10 @@ fn bucket(settings: &S3Settings, uploads: PathBuf, hostname: &str) -> Open {
 
 fn target(settings: &TargetSettings, state: &Path, launcher: &Arc<dyn Launcher>) -> Result<Target> {
     let (driver, service): (Arc<dyn Driver>, Service) = match &settings.database {
-        DatabaseSettings::Neo4j(neo4j) => {
-            (Arc::new(Neo4jDriver::new(neo4j_settings(neo4j), launcher.clone())), service(&neo4j.service))
-        }
+        DatabaseSettings::Neo4j(neo4j) => (
+            Arc::new(Neo4jDriver::new(neo4j_settings(settings, neo4j, state), launcher.clone())),
+            service(&neo4j.service),
+        ),
         DatabaseSettings::Postgresql(postgres) => {
             let settings = postgres_settings(settings, postgres, state);
             (Arc::new(PostgresDriver::new(settings, launcher.clone())), service(&postgres.service))
@@ -305,7 +306,7 @@ fn service(settings: &ServiceSettings) -> Service {
     }
 }
 
-fn neo4j_settings(settings: &Neo4jSettings) -> Neo4jDriverSettings {
+fn neo4j_settings(target: &TargetSettings, settings: &Neo4jSettings, state: &Path) -> Neo4jDriverSettings {
     Neo4jDriverSettings {
         home: settings.home.clone(),
         conf: settings.conf.clone(),
@@ -321,6 +322,8 @@ fn neo4j_settings(settings: &Neo4jSettings) -> Neo4jDriverSettings {
             Neo4jFull::Export => BackupKind::Export,
             Neo4jFull::Enterprise => BackupKind::Enterprise,
         },
+        backup_servers: settings.backup_servers.clone(),
+        artifacts: state.join("artifacts").join(target.name.as_str()),
     }
 }
 

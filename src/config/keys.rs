@@ -56,6 +56,7 @@ pub const KEYS: &[Key] = &[
     Key::new("target.*.user", ONE_LINE, Discovered("`neo4j` with a password_file, else nobody"), "the login at the server").only(NEO4J).example("\"neo4j\""),
     Key::new("target.*.password_file", Kind::Path, Unset("the server has authentication off"), "its first line is the password").only(NEO4J).example("\"/etc/neo4j-backup/graph.password\""),
     Key::new("target.*.database", Kind::Text(rule::neo4j_database), Discovered("`initial.dbms.default_database` in neo4j.conf, else `neo4j`"), "the database's name").only(NEO4J).example("\"neo4j\""),
+    Key::new("target.*.backup_servers", Kind::List(rule::backup_server), Value("[]"), "backup services of Neo4j Enterprise, tried in order; empty = `server.backup.listen_address` in neo4j.conf").only(NEO4J).example("[\"10.0.0.1:6362\", \"10.0.0.2:6362\"]"),
     Key::new("target.*.full", choice(&["online", "dump", "export", "enterprise"]), Value("\"online\""), "how a full backup is taken").only(NEO4J),
     Key::new("target.*.continuous", Kind::Span { min: 1, off: true }, Value("\"off\""), "how often the running agent ships the log between the timers").only(SHIPS),
     Key::new("target.*.cluster", Kind::Text(rule::cluster), Discovered("the only one below `/etc/postgresql`"), "a cluster of Debian's tools; it says all that follows").only(POSTGRESQL).example("\"15/main\""),

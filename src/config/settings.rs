@@ -364,6 +364,8 @@ pub struct Neo4jSettings {
     pub password_file: Option<PathBuf>,
     /// The database's name.
     pub database: String,
+    /// Backup services of Enterprise; empty = that of the server's own configuration.
+    pub backup_servers: Vec<String>,
     /// How full backups are taken.
     pub full: Neo4jFull,
     /// How often the log is shipped between the timers; `None` = not.

@@ -87,6 +87,12 @@ pub fn bolt(text: &str) -> Result<(), &'static str> {
     demand(good || text == "off", "an address like bolt://127.0.0.1:7687, or off")
 }
 
+/// A backup service of Neo4j Enterprise.
+pub fn backup_server(text: &str) -> Result<(), &'static str> {
+    let port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    demand(port && authority(text), "an address like 127.0.0.1:6362")
+}
+
 /// A systemd service, or `none`.
 pub fn unit(text: &str) -> Result<(), &'static str> {
     let name = text.strip_suffix(".service").unwrap_or_default();
@@ -171,6 +177,12 @@ mod tests {
                 bolt,
                 &["bolt://127.0.0.1:7687", "neo4j+s://db.example.net", "off"],
                 &["127.0.0.1:7687", "http://x", "bolt://", "bolt://h:x", "bolt://h:7687/x"],
+            ),
+            (
+                "backup server",
+                backup_server,
+                &["127.0.0.1:6362", "db.example.net:6362", "[::1]:6362"],
+                &["127.0.0.1", "", "a:1,b:2", "--x:1", "h:0", "http://h:1"],
             ),
             (
                 "unit",

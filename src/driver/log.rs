@@ -22,6 +22,12 @@ pub trait LogSource: Send + Sync {
         None
     }
 
+    /// Whether its pieces are whole files of the server's own tool, which follow one base and none before it: then each
+    /// base begins a chain of its own, and pieces cannot be joined.
+    fn in_chains(&self) -> bool {
+        false
+    }
+
     /// Lets go of files that are held open for later: the data they belong to is about to be replaced.
     fn release(&self) {}
 

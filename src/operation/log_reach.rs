@@ -9,7 +9,7 @@ use crate::base::ids::{BackupId, TargetName};
 use crate::ledger::log::bases::BaseRecord;
 use crate::ledger::log::{BatchEnd, ChainName, LogEnd};
 use crate::operation::answer::LogRange;
-use crate::operation::context::Context;
+use crate::operation::context::{Context, Target};
 use crate::operation::restore::bases::ended_at;
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
@@ -50,6 +50,11 @@ impl Standing {
     pub(crate) fn is_whole(&self) -> bool {
         self.newest().is_some_and(|reach| reach.range.to_transaction >= self.end.transaction)
     }
+}
+
+/// Whether each base of a target begins a chain of its own.
+pub(crate) fn is_in_chains(target: &Target) -> bool {
+    target.driver.log().is_some_and(|log| log.in_chains())
 }
 
 /// How a target's log stands in each of its repositories that is known to hold some of it.
@@ -111,7 +116,10 @@ fn standing(
     for chain in chains {
         let bases: Vec<&BaseRecord> = bases.iter().filter(|base| base.chain == **chain && base.is_usable()).collect();
         let end = Some(&standing.end).filter(|end| end.chain == **chain);
-        let log = Log::read(context, target, chain, end)?;
+        let mut log = Log::read(context, target, chain, end)?;
+        if is_in_chains(context.target(target)?) {
+            log.break_before(&bases, &|until| context.ledger.batch_end_before(target, chain, until))?;
+        }
         let reaches = log.reaches(chain, &bases, &|until| context.ledger.batch_end_before(target, chain, until))?;
         if end.is_some() {
             let first = reaches.iter().map(|reach| reach.range.from_transaction).min().unwrap_or(u64::MAX);
@@ -152,6 +160,22 @@ impl Log {
         }
         breaks.sort_unstable();
         Ok(Log { end: end.cloned(), breaks, lost, last })
+    }
+
+    /// Nothing leads from one chain into the next, unless nothing was committed between the two.
+    fn break_before(
+        &mut self,
+        bases: &[&BaseRecord],
+        batch_end: &dyn Fn(u64) -> Result<Option<BatchEnd>>,
+    ) -> Result<()> {
+        for base in bases.iter().map(|base| base.mark.transaction) {
+            let before = batch_end(base)?.map_or(0, |batch| batch.transaction);
+            if before < base {
+                self.breaks.push((before, base));
+            }
+        }
+        self.breaks.sort_unstable();
+        Ok(())
     }
 
     /// The last transaction that a base's log leads to without a break.

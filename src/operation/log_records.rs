@@ -139,7 +139,8 @@ fn chain_status(context: &Context, target: &Target, standing: &Standing) -> Resu
         batches: sums.batches,
         transactions: sums.transactions,
         stored_bytes: sums.stored_bytes,
-        gaps: standing.gaps.clone(),
+        // Between chains there is nothing that was to be archived.
+        gaps: if log_reach::is_in_chains(target) { Vec::new() } else { standing.gaps.clone() },
         unsound: standing.unsound,
         unreachable: (!standing.is_whole()).then_some(standing.end.transaction),
     }))

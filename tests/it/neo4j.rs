@@ -376,6 +376,8 @@ pub(crate) fn stub_home(scene: &Path, admin: &str) -> Neo4jDriverSettings {
         password_file: None,
         database: "Neo4j".to_owned(),
         full: BackupKind::Dump,
+        backup_servers: Vec::new(),
+        artifacts: scene.join("artifacts"),
         home,
     }
 }

@@ -1,6 +1,7 @@
 //! Neo4j: the package's paths, or a tarball given its `home`; the rest from `neo4j.conf`.
 
 use super::server_files::{self, ServerSettings};
+use crate::config::kind;
 use crate::config::settings::{Neo4jFull, Neo4jSettings};
 use crate::config::targets::TargetReader;
 use crate::config::value::Value;
@@ -27,13 +28,19 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Neo4jSettings {
     let bolt = bolt(reader, &server, &conf);
     let (user, password_file) = login(reader, &server, bolt.is_some());
     let full = full(reader);
+    let backup_servers = reader.said("backup_servers").map(|pick| kind::texts(&pick.value));
+    let backup_servers = backup_servers.unwrap_or_else(|| {
+        reader.assumed("backup_servers", Value::List(Vec::new()));
+        Vec::new()
+    });
     let continuous = crate::config::duration::parse(&reader.text("continuous"));
     if let (Neo4jFull::Enterprise, Some(_), Some(said)) = (full, continuous, reader.said("continuous")) {
-        reader.r.wrong(&said, "excludes full = \"enterprise\", with which no log is archived");
+        reader.r.wrong(&said, "excludes full = \"enterprise\", whose differential backups are taken by the timers");
     }
     Neo4jSettings {
         service: service(reader, &home, from_package),
         database: database(reader, &server, &conf),
+        backup_servers,
         full,
         continuous,
         home,

@@ -42,6 +42,7 @@ fn the_short_form_is_completed_on_a_debian_host() {
             user: None,
             password_file: None,
             database: "movies".into(),
+            backup_servers: Vec::new(),
             full: Neo4jFull::Online,
             continuous: None,
         }

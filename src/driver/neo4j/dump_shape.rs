@@ -48,12 +48,15 @@ pub(super) struct DumpShape {
     /// Bytes still to come of a field that is not looked at.
     pass: u64,
     total: u64,
+    /// Fewer bytes cannot be what it claims to be.
+    smallest: u64,
     wrong: Option<&'static str>,
 }
 
 impl Default for DumpShape {
     fn default() -> Self {
-        DumpShape { next: Next::Letters, field: Vec::with_capacity(4), pass: 0, total: 0, wrong: None }
+        let (field, smallest) = (Vec::with_capacity(4), SMALLEST_DUMP_BYTES);
+        DumpShape { next: Next::Letters, field, pass: 0, total: 0, smallest, wrong: None }
     }
 }
 
@@ -61,6 +64,11 @@ impl DumpShape {
     /// The shape of what has no letters before its frames, or whose letters were looked at before.
     pub(super) fn of_frames() -> Self {
         DumpShape { next: Next::Magic, ..DumpShape::default() }
+    }
+
+    /// The same, of whatever length: a piece of log may be short.
+    pub(super) fn of_short_frames() -> Self {
+        DumpShape { smallest: 0, ..DumpShape::of_frames() }
     }
 
     /// More bytes of the stream. What is wrong is told at the end.
@@ -165,7 +173,7 @@ impl DumpShape {
             "it wrote nothing at all".to_owned()
         } else if let Some(wrong) = self.wrong {
             wrong.to_owned()
-        } else if self.total < SMALLEST_DUMP_BYTES {
+        } else if self.total < self.smallest {
             format!("{} bytes are too few for a dump", self.total)
         } else if self.next == Next::Gzip || (self.next == Next::Magic && self.field.is_empty()) {
             return Ok(());

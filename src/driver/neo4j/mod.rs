@@ -42,7 +42,7 @@ use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
 use self::online::OnlineBackup;
 use self::restore::Neo4jRestore;
-use super::log::LogSource;
+use super::log::{LogSource, RecoveryTarget};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
@@ -86,6 +86,10 @@ pub struct Neo4jDriverSettings {
     pub database: String,
     /// The kind of full backup that is made when nobody names one.
     pub full: BackupKind,
+    /// Backup services of Enterprise, `host:port`; empty = that of the server's own configuration.
+    pub backup_servers: Vec<String>,
+    /// Where the artifacts of Enterprise are kept that differential ones follow; this target's alone.
+    pub artifacts: PathBuf,
 }
 
 /// Backs up and restores one database of one Neo4j server.
@@ -435,14 +439,22 @@ impl Driver for Neo4jDriver {
     }
 
     fn log(&self) -> Option<&dyn LogSource> {
-        // A chain needs bases that name a point of the log, and an artifact names none.
-        (self.settings.full != BackupKind::Enterprise).then_some(&self.log)
+        match self.settings.full {
+            BackupKind::Enterprise => Some(self),
+            _ => Some(&self.log),
+        }
     }
 
-    fn why_no_log(&self) -> String {
-        "with `full = \"enterprise\"` this version takes full backups only, no differential ones; \
-         `full = \"online\"` archives the log"
-            .to_owned()
+    fn check_target(&self, until: RecoveryTarget) -> Result<()> {
+        match until {
+            RecoveryTarget::Lsn(_) => {
+                let text = "neo4j has no positions that `--to-lsn` could name";
+                Err(Error::new(Code::Usage, text)
+                    .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
+            }
+            RecoveryTarget::Time(_) if self.settings.full == BackupKind::Enterprise => Err(enterprise::no_times()),
+            _ => Ok(()),
+        }
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

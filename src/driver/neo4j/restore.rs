@@ -17,6 +17,7 @@ use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::artifact::statistics::Statistics;
 use crate::base::atomic_file::sync_parent;
 use crate::base::durable_tree;
+use crate::base::ids::BackupKind;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
@@ -39,6 +40,12 @@ pub(super) struct Neo4jRestore {
     made_at: Timestamp,
     /// Whether the tool has `database restore`, which Community's has not.
     has_restore: bool,
+    /// Whether the backup is one of Enterprise's artifacts.
+    of_artifacts: bool,
+    /// Artifacts that wait for `database restore`.
+    laid: Vec<enterprise::Laid>,
+    /// Where the last differential artifact ends.
+    chain_end: Option<LogMark>,
     /// Databases that were brought back, by name.
     restored: Vec<String>,
     /// Whether files were written by this process, and so have to be handed to the server's account.
@@ -77,6 +84,9 @@ impl Neo4jRestore {
             place: place.clone(),
             made_at: manifest.created_at,
             has_restore,
+            of_artifacts: manifest.id.kind == BackupKind::Enterprise,
+            laid: Vec::new(),
+            chain_end: None,
             restored: Vec::new(),
             unpacked: false,
             base_end: manifest.position.as_ref().and_then(|position| position.mark.clone()),
@@ -98,9 +108,67 @@ impl Neo4jRestore {
         })
     }
 
+    /// Artifacts count by append index, and what the tool appends when it restores them is not known: less than planned is
+    /// a failure, more is not.
+    fn recovered_index(&self, planned: u64) -> Result<HealthCheck> {
+        let found = log::end_of_closed(&self.logs())?;
+        let found = found.map(|closed| closed.append_index.unwrap_or(closed.transaction));
+        Ok(match found {
+            Some(found) => HealthCheck::of(
+                RECOVERED_END,
+                found >= planned,
+                format!("the last append index is {found}, the backup's is {planned}"),
+            ),
+            None => HealthCheck::skipped(RECOVERED_END, "the recovered store does not tell its last append index"),
+        })
+    }
+
+    /// A differential artifact, which only `database restore` can lay over a full one.
+    fn next_artifact(&mut self, batch: &LogBatch) -> Result<Box<dyn VolumeSink>> {
+        let refused = |text: &str| {
+            Err(Error::new(Code::NotAvailable, format!("{}: {text}", batch.object.key))
+                .with_hint("name the full backup to restore it alone, without what was committed since"))
+        };
+        if !self.of_artifacts || !enterprise::is_artifact(&batch.segments) {
+            return refused("a differential artifact follows a full one of `full = \"enterprise\"`, and nothing else");
+        }
+        let database = &self.database;
+        match self.laid.iter_mut().find(|laid| laid.database == *database) {
+            Some(laid) => {
+                self.chain_end = Some(batch.end.clone());
+                laid.next(batch)
+            }
+            None => refused(
+                "it needs `neo4j-admin database restore` of Enterprise; that of Community takes full artifacts only",
+            ),
+        }
+    }
+
+    fn end_chain(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
+        let end = self.chain_end.clone().ok_or_else(|| Error::new(Code::Internal, "the chain has no artifact"))?;
+        if until != RecoveryTarget::End {
+            let text = format!(
+                "the target lies within the differential artifact that ends with transaction {}, which is restored as a whole",
+                end.transaction
+            );
+            return Err(Error::new(Code::NotAvailable, text).with_hint("`--to-tx` with the end of an artifact"));
+        }
+        let database = &self.database;
+        for laid in self.laid.iter_mut() {
+            laid.restore(Some(&end).filter(|_| laid.database == *database), task)?;
+        }
+        self.recorded =
+            Statistics::not_checked("differential artifacts followed the backup whose counts are on record");
+        self.end = Some(end.clone());
+        Ok(end)
+    }
+
     /// The recovered store must hold the last transaction of the plan, and nothing after it.
     fn recovered_end(&self) -> Result<Option<HealthCheck>> {
         let Some(planned) = self.end.as_ref().or(self.base_end.as_ref()) else { return Ok(None) };
+        if self.of_artifacts {
+            return self.recovered_index(planned.transaction).map(Some);
+        }
         let found = log::last_transaction_of_closed(&self.logs())?;
         let planned = planned.transaction;
         Ok(Some(match found {
@@ -130,7 +198,9 @@ impl RestoreSession for Neo4jRestore {
                 // `load` takes whole artifacts as well, from release 5.20 on.
                 if content == Content::Neo4jBackup && self.has_restore {
                     let (workspace, size) = (&self.place.workspace, object.plain.size);
-                    return enterprise::sink(&self.admin, workspace, name, size, self.made_at).map(Some);
+                    let (laid, sink) = enterprise::Laid::begin(&self.admin, workspace, name, size, self.made_at)?;
+                    self.laid.push(laid);
+                    return Ok(Some(sink));
                 }
                 load::begin(&self.admin, name, task).map(Some)
             }
@@ -146,12 +216,18 @@ impl RestoreSession for Neo4jRestore {
 
     fn log_sink(&mut self, batch: &LogBatch, task: &Task) -> Result<Box<dyn VolumeSink>> {
         task.check()?;
+        if self.of_artifacts || enterprise::is_artifact(&batch.segments) {
+            return self.next_artifact(batch);
+        }
         self.unpacked = true;
         self.covered_until = self.covered_until.max(Some(batch.created_at));
         Ok(Box::new(LogSink::new(&self.logs(), self.require_base_end()?, batch)))
     }
 
     fn end_log(&mut self, until: RecoveryTarget, task: &Task) -> Result<LogMark> {
+        if self.of_artifacts {
+            return self.end_chain(until, task);
+        }
         let base_end = self.require_base_end()?.transaction;
         let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: self.covered_until }, task)?;
         if end.transaction != base_end {
@@ -164,6 +240,7 @@ impl RestoreSession for Neo4jRestore {
 
     fn complete(&mut self, task: &Task) -> Result<()> {
         task.check()?;
+        self.laid.iter_mut().try_for_each(|laid| laid.restore(None, task))?;
         let layout = Layout::below(&self.place.directory);
         if !self.restored.contains(&self.database) {
             let text = format!("the backup holds nothing of database {:?}", self.database);

@@ -213,7 +213,13 @@ fn look(
         why: "`verify --all` says why".to_owned(),
     };
     let mut lost = end.damaged.first().map(unopened);
-    for point in end.points() {
+    let mut points = end.points();
+    if log.in_chains() && points.len() > 1 {
+        // A base after the last piece begins a chain of its own, and nothing was to be archived between the two.
+        points.remove(0);
+        lost = None;
+    }
+    for point in points {
         match log.resume(&point.mark, task) {
             Ok(Resumption::Continues(reader)) => {
                 // Without a base of this lineage nothing could be restored from its log.

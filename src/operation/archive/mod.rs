@@ -149,9 +149,15 @@ impl Run<'_> {
         if need_base.is_empty() {
             return Ok(());
         }
+        // A chain follows one base: one that some repositories lack would end theirs.
+        let need_base = if self.log.in_chains() { all } else { need_base };
         if let Err(error) = self.take_base(&need_base, task) {
             task.check()?;
             self.failures.push(error);
+            return Ok(());
+        }
+        if self.log.in_chains() {
+            // What was committed since is for the next run: it has the server's tool make a file of its own.
             return Ok(());
         }
         let still = self.whole_round(&need_base, task)?;
@@ -248,8 +254,8 @@ impl Run<'_> {
 
     /// Merges small batches. What was archived counts whether that works or not.
     fn tend(&self, repository: &Repository, lineage: u32, task: &Task) -> Result<()> {
-        if self.target.driver.log_inbox().is_some() {
-            // What a server hands over are whole segments: there is nothing small.
+        if self.target.driver.log_inbox().is_some() || self.log.in_chains() {
+            // What a server hands over are whole segments, and artifacts cannot be joined.
             return Ok(());
         }
         for _ in 0..MERGES_AT_ONCE {
@@ -291,7 +297,11 @@ impl Run<'_> {
     /// A piece of the log is lost: said at once, everywhere, until a base has closed the gap. On record it comes once.
     fn lost(&mut self, repository: &str, lost: &Lost, closed: bool, task: &Task) -> Result<()> {
         let name = &self.target.name;
-        let text = format!("repository {repository}: a piece of the log of {name} is lost: {}", lost.what);
+        let what = match self.log.in_chains() {
+            true => format!("the chain of differential backups of {name} ends"),
+            false => format!("a piece of the log of {name} is lost"),
+        };
+        let text = format!("repository {repository}: {what}: {}", lost.what);
         if closed && log_records::is_announced(self.context, name, Occasion::LogGap, &text)? {
             return Ok(());
         }

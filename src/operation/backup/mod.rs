@@ -56,6 +56,7 @@ pub(crate) fn run_into(
     let kind = request.kind.unwrap_or_else(|| target.driver.default_kind());
     let of_a_copy = is_made_of_a_copy(target, kind, task)?;
     if of_a_copy && !request.dry_run {
+        target.driver.check_tools(kind, task)?;
         bring_up_to_date(context, target, task)?;
     }
     let lane = context.lane(&target.name, Lane::Base)?;

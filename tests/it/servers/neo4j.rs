@@ -160,6 +160,8 @@ impl Neo4jServer {
             password_file: self.password_file.clone(),
             database: "neo4j".to_owned(),
             full: BackupKind::Dump,
+            backup_servers: Vec::new(),
+            artifacts: self.home.join("artifacts"),
         }
     }
 

@@ -55,11 +55,24 @@ impl Offered {
     }
 }
 
+/// What `neo4j-admin database backup` is asked for. Never `AUTO`: what it makes must be known before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The store.
+    Full,
+    /// The log since the newest artifact in the directory.
+    Differential,
+}
+
 /// `neo4j-admin database backup` of one database into the directory `to`.
-pub(super) fn backup(admin: &Admin, from: &str, to: &Path, database: &str) -> Tool {
+pub(super) fn backup(admin: &Admin, asked: Asked, from: &str, to: &Path, database: &str) -> Tool {
+    let sort = match asked {
+        Asked::Full => "--type=FULL",
+        Asked::Differential => "--type=DIFF",
+    };
     let tool = admin
         .database("backup")
-        .args(["--type=FULL", "--compress=true", "--keep-failed=false"])
+        .args([sort, "--compress=true", "--keep-failed=false"])
         .arg(format!("--from={from}"))
         .arg(path_option("--to-path", to));
     // The manual: metadata cannot be had of `system`, which holds users and roles itself.
@@ -67,7 +80,7 @@ pub(super) fn backup(admin: &Admin, from: &str, to: &Path, database: &str) -> To
     tool.arg(database).idle_timeout(SILENCE)
 }
 
-/// `neo4j-admin database restore` of one artifact.
+/// `neo4j-admin database restore` of one artifact: for a differential one, of the chain beside it that ends with it.
 pub(super) fn restore(admin: &Admin, artifact: &Path, database: &str) -> Tool {
     admin
         .database("restore")
@@ -136,14 +149,16 @@ mod tests {
         let to = Path::new("/var/lib/neo4j-backup/scratch/x/neo4j");
         insta::assert_snapshot!(
             [
-                backup(&admin(), "127.0.0.1:6362", to, "neo4j").command_line(),
-                backup(&admin(), "[::1]:6362", to, "system").command_line(),
+                backup(&admin(), Asked::Full, "127.0.0.1:6362", to, "neo4j").command_line(),
+                backup(&admin(), Asked::Full, "[::1]:6362", to, "system").command_line(),
+                backup(&admin(), Asked::Differential, "127.0.0.1:6362", Path::new("/kept/graph/chain"), "neo4j").command_line(),
                 restore(&admin(), Path::new("/scratch/neo4j-2026-11-20T02-00-00.backup"), "neo4j").command_line(),
             ]
             .join("\n"),
             @r"
         /usr/bin/neo4j-admin database backup --type=FULL --compress=true --keep-failed=false --from=127.0.0.1:6362 --to-path=/var/lib/neo4j-backup/scratch/x/neo4j --include-metadata=all neo4j
         /usr/bin/neo4j-admin database backup --type=FULL --compress=true --keep-failed=false '--from=[::1]:6362' --to-path=/var/lib/neo4j-backup/scratch/x/neo4j system
+        /usr/bin/neo4j-admin database backup --type=DIFF --compress=true --keep-failed=false --from=127.0.0.1:6362 --to-path=/kept/graph/chain --include-metadata=all neo4j
         /usr/bin/neo4j-admin database restore --from-path=/scratch/neo4j-2026-11-20T02-00-00.backup --overwrite-destination=true neo4j
         "
         );

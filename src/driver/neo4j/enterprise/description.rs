@@ -6,6 +6,7 @@
 //! Community's own `neo4j-admin database load` reads, in 5.26.0 and 2026.08.1.
 
 use crate::base::{Code, Error, Result};
+use crate::driver::neo4j::dump_shape::DumpShape;
 use crate::driver::neo4j::log::StoreId;
 use std::io::{Read, Take};
 
@@ -25,6 +26,8 @@ pub(super) struct Description {
     pub(super) database: String,
     /// The store's identity, as [`StoreId::identity`] writes it.
     pub(super) store: String,
+    /// The first append index it holds: 1 of a full artifact, 0 of an empty differential one.
+    pub(super) lowest: u64,
     /// The last append index it holds; the tool's tables call it the highest transaction.
     pub(super) highest: u64,
     /// Whether it holds the store, not only a piece of its log.
@@ -34,6 +37,11 @@ pub(super) struct Description {
 }
 
 impl Description {
+    /// The shape that its frames must have.
+    pub(super) fn shape(&self) -> DumpShape {
+        if self.full { DumpShape::of_frames() } else { DumpShape::of_short_frames() }
+    }
+
     /// Reads the beginning of an artifact. Error `NEO4J_ADMIN_FAILED` says what it is instead.
     pub(super) fn read(artifact: impl Read) -> Result<Description> {
         let mut artifact = Counted { inner: artifact.take(HEADER_MAX), count: 0 };
@@ -121,10 +129,10 @@ fn fields(from: &mut impl Read, frames_at: u64) -> Result<Description> {
     let store = store_id(from)?.identity();
     let _database_id = short_field(from)?;
     let database = String::from_utf8(short_field(from)?).map_err(|_| refuse("its database has no readable name"))?;
-    let (_made_at, _lowest, highest) = (long(from)?, long(from)?, long(from)?);
+    let (_made_at, lowest, highest) = (long(from)?, long(from)?, long(from)?);
     // Bits of the flags: recovered, compressed, full. Trailing zero bytes are left out.
     let full = short_field(from)?.first().is_some_and(|flags| flags & 0b100 != 0);
-    Ok(Description { database, store, highest, full, frames_at })
+    Ok(Description { database, store, lowest, highest, full, frames_at })
 }
 
 /// Passes over what is of no concern here: the commands that would make users and roles again.
@@ -165,14 +173,14 @@ pub(super) mod tests {
 
     const STORE: &str = "01000001a1f8c208e6d0a548bae547ce2a067265636f726407616c69676e65640101";
 
-    fn described(second: bool, database: &str, full: bool) -> Vec<u8> {
+    fn described(second: bool, database: &str, full: bool, range: (u64, u64)) -> Vec<u8> {
         let mut bytes = if second { vec![2] } else { Vec::new() };
         bytes.extend(hex::decode(STORE).expect("hex"));
         bytes.push(16);
         bytes.extend([7; 16]);
         bytes.push(database.len() as u8);
         bytes.extend(database.as_bytes());
-        for number in [1_795_212_000u64, 1, 42] {
+        for number in [1_795_212_000u64, range.0, range.1] {
             bytes.extend(number.to_be_bytes());
         }
         bytes.extend([1, if full { 0b111 } else { 0b011 }]);
@@ -194,14 +202,24 @@ pub(super) mod tests {
 
     /// An artifact in one of the three layouts.
     pub(in crate::driver::neo4j::enterprise) fn artifact(letters: &str, database: &str, full: bool) -> Vec<u8> {
+        artifact_of(letters, database, full, (1, 42))
+    }
+
+    /// An artifact that holds a range.
+    pub(in crate::driver::neo4j::enterprise) fn artifact_of(
+        letters: &str,
+        database: &str,
+        full: bool,
+        range: (u64, u64),
+    ) -> Vec<u8> {
         let noise: Vec<u8> = (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         match letters {
             "BZV3" => {
-                let head = [b"BZV3".to_vec(), described(true, database, full)].concat();
+                let head = [b"BZV3".to_vec(), described(true, database, full, range)].concat();
                 compressed(&head, &[b"zstd".to_vec(), noise].concat())
             }
             letters => {
-                let described = described(letters == "BZV2", database, full);
+                let described = described(letters == "BZV2", database, full, range);
                 compressed(letters.as_bytes(), &[b"zstd".to_vec(), described, noise].concat())
             }
         }
@@ -216,7 +234,7 @@ pub(super) mod tests {
         for letters in ["BZV1", "BZV2", "BZV3"] {
             let whole = artifact(letters, "neo4j", true);
             let found = Description::read(&whole[..]).expect(letters);
-            assert_eq!((found.database.as_str(), found.highest, found.full), ("neo4j", 42, true));
+            assert_eq!((found.database.as_str(), found.lowest, found.highest, found.full), ("neo4j", 1, 42, true));
             assert_eq!(found.store, "000001a1f8c208e6d0a548bae547ce2a");
             let frame = &whole[found.frames_at as usize..][..4];
             assert_eq!(frame, 0xfd2f_b528u32.to_le_bytes(), "{letters}: a frame begins there");
@@ -231,7 +249,7 @@ pub(super) mod tests {
         assert_eq!(words(b"BTV2 and so on"), "it is not compressed, although that was asked for");
         assert_eq!(words(b"BXV9 and so on"), "its format \"BXV9\" is not known");
         assert!(words(&compressed(b"BZV2", b"tar!")).contains("does not begin as Neo4j's do"));
-        let mut many = [b"BZV3".to_vec(), described(true, "neo4j", true)].concat();
+        let mut many = [b"BZV3".to_vec(), described(true, "neo4j", true, (1, 42))].concat();
         let at = many.len() - 46;
         many[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(words(&many).contains("claims 4294967295 fields"), "{}", words(&many));

@@ -1,28 +1,39 @@
 //! `full = "enterprise"`: artifacts of `neo4j-admin database backup`, which copies a running server over its backup port.
 //!
 //! The tool insists on files, so each database's artifact is made in a private directory of the server's account, held
-//! against what was asked for (a full backup, of this database, of this very store), streamed out, and removed.
+//! against what was asked for (of this database, of this very store, full or the next of its chain), and streamed out. The
+//! user's stays, as long as a differential one may follow it; the others are removed.
 //!
 //! - [`readiness`]: whether there is a server and a tool for it
 //! - [`commands`]: the command lines, and what the tool can and says
 //! - [`description`]: what an artifact says of itself
 //! - [`artifact`]: the file that the tool left
-//! - [`restore`]: an artifact brought back
+//! - [`kept`]: the artifacts that a differential one follows
+//! - [`differential`]: those as the log of a target
+//! - [`restore`]: an artifact, or a chain of them, brought back
 
 mod artifact;
 mod commands;
 mod description;
+mod differential;
+mod kept;
 mod readiness;
 mod restore;
 
 pub(super) use self::commands::Offered;
-pub(super) use self::restore::sink;
+pub(super) use self::differential::{is_artifact, no_times};
+pub(super) use self::restore::Laid;
 
-use self::artifact::Artifact;
+use self::artifact::{Artifact, Wanted};
+use self::commands::Asked;
+use self::kept::{Entry, Kept};
 use super::dump::Admin;
 use super::layout::SYSTEM;
 use super::private::{check_searchable, give, make};
-use crate::artifact::manifest::{Content, Role};
+use crate::artifact::log_batch::LogMark;
+use crate::artifact::manifest::{Content, LogPosition, Role};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::lock::FileLock;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, bytes, space};
 use crate::driver::{FullBackup, FullReport, Volume, VolumeSpec};
@@ -38,12 +49,19 @@ pub(super) struct EnterprisePlan {
     pub(super) identity: String,
     /// Weaknesses for the manifest.
     pub(super) warnings: Vec<String>,
+    /// Where the artifact stays that differential ones will follow.
+    kept: Kept,
 }
 
 /// A backup whose artifacts are made and not read yet. Dropping it removes them.
 pub(super) struct EnterpriseBackup {
     volumes: Vec<Volume>,
     warnings: Vec<String>,
+    /// The user's artifact: where it is, what is to be kept of it, the point it leads to.
+    next: Option<(PathBuf, Entry, LogMark)>,
+    kept: Kept,
+    /// No differential artifact is made meanwhile: it would belong to the chain before.
+    _lock: FileLock,
     _staging: Staging,
 }
 
@@ -59,6 +77,7 @@ impl Drop for Staging {
 impl EnterpriseBackup {
     /// Makes the artifacts below `workspace`, one database after the other.
     pub(super) fn begin(admin: &Admin, plan: EnterprisePlan, workspace: &Path, task: &Task) -> Result<Self> {
+        let lock = plan.kept.lock_patiently(task)?;
         check_room(workspace, &plan.databases)?;
         if let Some(owner) = &admin.user {
             check_searchable(workspace, owner).map_err(|error| error.recode(Code::Neo4jAdminFailed))?;
@@ -66,17 +85,22 @@ impl EnterpriseBackup {
         give(workspace, admin.user.as_ref())?;
         let staging = Staging(workspace.join("artifacts"));
         make(&staging.0, admin.user.as_ref())?;
-        let mut volumes = Vec::new();
+        let (mut volumes, mut next) = (Vec::new(), None);
+        let begun = SystemClock.now();
         for ((database, _), lane) in plan.databases.iter().zip(0..) {
             let artifact = take(admin, &plan, database, &staging.0, task)?;
             task.info(format!(
                 "artifact of database {database}: {}, up to append index {}",
                 bytes::human(artifact.bytes),
-                artifact.highest
+                artifact.description.highest
             ));
+            if database != SYSTEM {
+                next = Some((artifact.path.clone(), Entry::of(&artifact, begun), artifact.mark()));
+            }
             volumes.push(volume(database, lane, artifact));
         }
-        Ok(EnterpriseBackup { volumes, warnings: plan.warnings, _staging: staging })
+        let EnterprisePlan { warnings, kept, .. } = plan;
+        Ok(EnterpriseBackup { volumes, warnings, next, kept, _lock: lock, _staging: staging })
     }
 }
 
@@ -102,11 +126,12 @@ fn take(admin: &Admin, plan: &EnterprisePlan, database: &str, staging: &Path, ta
     let what = format!("backing up database {database} from {}", plan.from);
     let directory = staging.join(database);
     make(&directory, admin.user.as_ref())?;
-    let tool = commands::backup(admin, &plan.from, &directory, database);
+    let tool = commands::backup(admin, Asked::Full, &plan.from, &directory, database);
     task.info(format!("{what}: {}", tool.command_line()));
     commands::succeed(&*admin.launcher, &tool, &what, task)?;
     let identity = (database != SYSTEM).then_some(plan.identity.as_str());
-    Artifact::find(&directory, admin.user.as_ref(), database, identity).map_err(|error| error.context(&what))
+    let wanted = Wanted { owner: admin.user.as_ref(), database, identity, asked: Asked::Full };
+    Artifact::find(&directory, &[], wanted).map_err(|error| error.context(&what))
 }
 
 fn volume(database: &str, lane: u32, artifact: Artifact) -> Volume {
@@ -122,7 +147,7 @@ fn volume(database: &str, lane: u32, artifact: Artifact) -> Volume {
         hash_plain: true,
         estimated_bytes: artifact.bytes,
     };
-    Volume { spec, open: Box::new(move |_| Ok(Box::new(artifact.open()?))) }
+    Volume { spec, open: Box::new(move |_| Ok(Box::new(artifact.open(None)?))) }
 }
 
 impl FullBackup for EnterpriseBackup {
@@ -130,9 +155,23 @@ impl FullBackup for EnterpriseBackup {
         std::mem::take(&mut self.volumes)
     }
 
-    fn finish(self: Box<Self>, _task: &Task) -> Result<FullReport> {
-        // An artifact tells an append index, which is not a point of the log that a replay could begin at.
-        Ok(FullReport { position: None, warnings: self.warnings, statistics: None, suspect: Vec::new() })
+    fn finish(mut self: Box<Self>, _task: &Task) -> Result<FullReport> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        let position = self.next.take().map(|(path, entry, mark)| {
+            // The backup is sound without it.
+            if let Err(error) = self.kept.begin(&path, entry) {
+                warnings
+                    .push(format!("the artifact was not kept, so that the next incremental is a full backup: {error}"));
+            }
+            LogPosition {
+                lineage: String::new(),
+                start: mark.transaction.to_string(),
+                end: mark.transaction.to_string(),
+                log_contained: true,
+                mark: Some(mark),
+            }
+        });
+        Ok(FullReport { position, warnings, statistics: None, suspect: Vec::new() })
     }
 }
 

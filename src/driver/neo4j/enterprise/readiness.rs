@@ -7,6 +7,12 @@ use crate::driver::neo4j::{Neo4jDriver, connect};
 use crate::driver::{Driver, FullBackup};
 use std::path::Path;
 
+/// Host and port of `host:port`.
+fn parts(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+}
+
 impl Neo4jDriver {
     /// Whether an artifact of Enterprise can be had: the tool, the service, the versions. Returns the service's address and
     /// weaknesses for the manifest.
@@ -23,7 +29,11 @@ impl Neo4jDriver {
             let text = "the server is of Neo4j Community, which has no backup service".to_owned();
             return Err(unsupported(text).with_hint("set `full = \"online\"`, which needs no Enterprise"));
         }
-        let Some((host, port)) = self.conf()?.backup_address() else {
+        let listens = match self.settings.backup_servers.is_empty() {
+            true => self.conf()?.backup_address().map(|address| vec![address]),
+            false => Some(self.settings.backup_servers.iter().filter_map(|text| parts(text)).collect()),
+        };
+        let Some(services) = listens else {
             let text = "the server has no backup service: server.backup.enabled is false".to_owned();
             return Err(unsupported(text).with_hint(format!(
                 "set `server.backup.enabled=true` in {}, and restart the server",
@@ -34,14 +44,32 @@ impl Neo4jDriver {
             let text = "the server is not running, and an Enterprise backup is taken from a running one";
             return Err(Error::new(Code::Neo4jUnreachable, text).with_hint("start the server, or give `--type dump`"));
         }
-        let from = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        connect(&host, port).map_err(|error| {
-            error.context("looking for the backup service").with_hint(format!(
+        let (from, mut warnings) = self.those_that_answer(&services)?;
+        warnings.extend(self.check_versions(&self.admin_version(task)?, &server.version)?);
+        Ok((from, warnings))
+    }
+
+    /// The services that answer, as `--from` takes them. The tool would try the others too, and then fail although it
+    /// has made its artifact.
+    fn those_that_answer(&self, services: &[(String, u16)]) -> Result<(String, Vec<String>)> {
+        let (mut from, mut silent) = (Vec::new(), Vec::new());
+        for (host, port) in services {
+            match connect(host, *port) {
+                Ok(()) if host.contains(':') => from.push(format!("[{host}]:{port}")),
+                Ok(()) => from.push(format!("{host}:{port}")),
+                Err(error) => silent.push(error),
+            }
+        }
+        if from.is_empty() {
+            let none = || Error::new(Code::Neo4jUnreachable, "no address of a backup service is configured");
+            let error = silent.into_iter().next().unwrap_or_else(none);
+            return Err(error.context("looking for the backup service").with_hint(format!(
                 "check `server.backup.listen_address` in {}, and that the server was restarted since",
                 self.settings.conf.display()
-            ))
-        })?;
-        Ok((from, self.check_versions(&self.admin_version(task)?, &server.version)?))
+            )));
+        }
+        let passed_over = |error: Error| format!("a backup service was passed over: {}", error.message());
+        Ok((from.join(","), silent.into_iter().map(passed_over).collect()))
     }
 
     /// Makes the artifacts of all databases below `workspace`.
@@ -59,6 +87,7 @@ impl Neo4jDriver {
             databases: databases.collect::<Result<_>>()?,
             identity: self.store_id(&layout)?.identity(),
             warnings,
+            kept: self.kept()?,
         };
         Ok(Box::new(EnterpriseBackup::begin(&self.admin(Some(owner)), plan, workspace, task)?))
     }
