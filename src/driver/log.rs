@@ -28,6 +28,9 @@ pub trait LogSource: Send + Sync {
         false
     }
 
+    /// Holds what is there of it, as far as it can: called before anything that may keep it from being archived.
+    fn hold(&self) {}
+
     /// Lets go of files that are held open for later: the data they belong to is about to be replaced.
     fn release(&self) {}
 
@@ -67,7 +70,7 @@ pub trait LogReader: Send {
         Some(asked)
     }
 
-    /// Whether the source has left this history, so that no more will follow what was given.
+    /// Whether no more will follow what was given: the source has left this history, or lost what comes next.
     fn is_left(&self) -> bool {
         false
     }

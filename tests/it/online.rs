@@ -9,9 +9,11 @@ use crate::roundtrip::all_passed;
 use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
 use crate::site::{Site, restore_request};
 use neo4j_backup_agent::base::Code;
-use neo4j_backup_agent::base::clock::{Clock, SystemClock};
+use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
+use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::driver::neo4j::log;
 use neo4j_backup_agent::operation::answer::{Answer, RestoreReport};
 use neo4j_backup_agent::operation::execute;
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request, RestoreRequest};
@@ -126,6 +128,61 @@ fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_repl
     }
     assert_eq!(planned(RecoveryTarget::Time(between)).map(drop), Err(Code::RestoreTargetUnreachable));
     site.verify().expect("both histories are sound");
+}
+
+// req: X2 D1
+#[test]
+fn a_log_that_was_pruned_between_the_runs_of_one_agent_is_a_gap_at_once() {
+    let settings = [
+        "db.tx_log.rotation.size=128k",
+        "db.tx_log.rotation.retention_policy=keep_none",
+        "db.checkpoint.interval.time=1s",
+    ];
+    let options = Neo4jOptions { settings: settings.map(str::to_owned).to_vec(), ..Neo4jOptions::default() };
+    let site = Site::with("");
+    let server = Neo4jServer::start(site.root(), &options);
+    server.cypher("CREATE (:Filler {n: 0})");
+    configure(&site, &server);
+    site.backup("graph");
+    let agent = site.context();
+    let archive = || {
+        let target = TargetName::new("graph").expect("name");
+        let request = Request::Archive(ArchiveRequest { target, dry_run: false });
+        match execute(&agent, &request, None, "test", &Task::unobserved()) {
+            Ok(Answer::Archive(report)) => report,
+            other => panic!("archiving failed: {other:?}"),
+        }
+    };
+    server.cypher("CREATE (:Filler {n: 1})");
+    let first = archive();
+    assert_eq!((first.gaps.len(), first.bases.len()), (0, 0), "{first:?}");
+    // The agent holds the file that it ended in; the next one comes and goes.
+    let files = || log::numbered(&server.data().join("transactions/neo4j"), log::TRANSACTIONS).expect("list");
+    let held = files().last().expect("a log").0;
+    let pruned = || {
+        server.cypher("UNWIND range(1, 200) AS n CREATE (:Filler {n: n, text: left(reduce(t = 'x', k IN range(1, 10) | t + t), 1000)})");
+        files().first().is_some_and(|(oldest, _)| *oldest > held + 1)
+    };
+    assert!(wait_until(writers::PATIENCE, writers::INTERVAL, pruned), "{:?}", files());
+    let second = archive();
+    assert_eq!((second.gaps.len(), second.bases.len()), (1, 1), "{second:?}");
+    // A moment within the gap is not promised, and the newest state is all there.
+    server.cypher("CREATE (:Filler {n: 2})");
+    let third = archive();
+    assert_eq!((third.gaps.len(), third.bases.len()), (0, 0), "{third:?}");
+    drop(agent);
+    let fillers = server.number("MATCH (f:Filler) RETURN count(f)");
+    let aside = site.path("aside");
+    restored(&site, restore_request("graph", Destination::Into(aside.clone())));
+    let copy = open(&site, "copy", &aside, None);
+    assert_eq!(copy.number("MATCH (f:Filler) RETURN count(f)"), fillers);
+    let last = first.repositories[0].to_transaction;
+    let lost = RestoreRequest {
+        until: Some(RecoveryTarget::Transaction(last + 5)),
+        dry_run: true,
+        ..restore_request("graph", Destination::Into(site.path("lost")))
+    };
+    assert!(site.ask(&Request::Restore(lost)).is_err(), "a transaction that was lost is not promised");
 }
 
 /// Every acknowledged transaction is there.

@@ -91,6 +91,10 @@ impl<'a> Run<'a> {
     fn begin(context: &'a Context, name: &TargetName, dry_run: bool, task: &Task) -> Result<(Self, Option<FileLock>)> {
         let target = context.target(name)?;
         let log = target.driver.log().ok_or_else(|| not_available(target))?;
+        if !dry_run {
+            // Before the repositories are asked: while one is away, the server must not prune what it lacks.
+            log.hold();
+        }
         let lane = match dry_run {
             true => None,
             false => Some(context.lane(&target.name, Lane::Log)?),

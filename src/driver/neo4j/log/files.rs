@@ -166,6 +166,18 @@ impl Pins {
         Some((*self.files.first_key_value()?.0, *self.files.last_key_value()?.0))
     }
 
+    /// Whether the file after `number` is gone, though the log went on behind it; says what there is instead. One that was
+    /// begun in between is none.
+    pub(super) fn hole_after(&self, directory: &Path, number: u64) -> Result<Option<String>> {
+        let Some((first, _)) = self.readable(directory, number + 1)?.filter(|(first, _)| *first > number + 1) else {
+            return Ok(None);
+        };
+        // Files are begun in their order: what was not there yet when the others were listed is there now.
+        let missing = self.open(directory, number + 1)?.is_none();
+        let named = directory.display();
+        Ok(missing.then(|| format!("{TRANSACTIONS}{} is not there in {named}, though file {first} is", number + 1)))
+    }
+
     /// The oldest and the newest number that can be read, held or in `directory`, from `from` on.
     pub(super) fn readable(&self, directory: &Path, from: u64) -> Result<Option<(u64, u64)>> {
         let listed = numbered(directory, TRANSACTIONS)?.into_iter().map(|(number, _)| number);

@@ -17,6 +17,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::{LogChunk, LogReader};
 use crate::driver::ranges::{Range, RangesReader};
+use jiff::Timestamp;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,6 +32,8 @@ pub(super) struct FilesReader {
     offset: u64,
     /// What of the next transaction is in the files before.
     part: Option<OpenPart>,
+    /// A file that follows was removed before it was read: what was given is all that can be given.
+    torn: bool,
 }
 
 /// Why a piece ends.
@@ -52,7 +55,7 @@ impl FilesReader {
         after: LogMark,
         (file, offset): (LogFile, u64),
     ) -> Self {
-        FilesReader { directory, pins, mark: after, file, offset, part: None }
+        FilesReader { directory, pins, mark: after, file, offset, part: None, torn: false }
     }
 
     fn before(&self) -> Predecessor {
@@ -100,7 +103,14 @@ impl FilesReader {
     fn next_file(&mut self) -> Result<Next> {
         let number = self.file.number + 1;
         let next = self.pins().open(&self.directory, number)?;
-        let Some(next) = next else { return Ok(Next::None) };
+        let Some(next) = next else {
+            return match self.pins().hole_after(&self.directory, self.file.number)? {
+                // More may have been written to it before the log went on.
+                Some(_) if self.has_more()? => Ok(Next::Again),
+                Some(_) => Ok(Next::Hole),
+                None => Ok(Next::None),
+            };
+        };
         let Some((header, _)) = next.header()? else { return Ok(Next::None) };
         let Some((own, _)) = self.file.header()? else { return Ok(Next::None) };
         same_kind(&own, &header, &next.name())?;
@@ -148,6 +158,12 @@ impl FilesReader {
             Box::new((segment, part))
         });
         Ok(Next::File(next, rest))
+    }
+
+    /// Whether a whole transaction follows in the current file.
+    fn has_more(&self) -> Result<bool> {
+        let Some((header, _)) = self.file.header()? else { return Ok(false) };
+        Ok(matches!(self.scanner(&header)?.step()?, Step::Transaction(_)))
     }
 
     /// Goes on in the file that took the place of the current one, if nothing of that was archived. Whether it follows
@@ -215,6 +231,10 @@ impl FilesReader {
                     }
                     Next::Again => {}
                     Next::None => return Ok(true),
+                    Next::Hole => {
+                        self.torn = true;
+                        return Ok(false);
+                    }
                 },
             }
         }
@@ -225,6 +245,8 @@ impl FilesReader {
 enum Next {
     /// Nothing yet.
     None,
+    /// It is gone, and later ones are there.
+    Hole,
     /// More was written to it meanwhile.
     Again,
     /// This file; and the rest of the one before, if that ends inside a transaction.
@@ -243,6 +265,9 @@ impl LogReader for FilesReader {
     fn next(&mut self, limit: u64, task: &Task) -> Result<Option<LogChunk>> {
         let from = self.file.number.min(self.mark.file);
         self.pins().hold_more(&self.directory, from)?;
+        if self.torn {
+            return Ok(None);
+        }
         self.take_replaced();
         let start = self.mark.clone();
         let mut batch = Batch::default();
@@ -256,10 +281,19 @@ impl LogReader for FilesReader {
             start,
             end: self.mark.clone(),
             complete,
-            covered_until: None,
+            // What follows may be lost before it is read: no later moment is certain.
+            covered_until: (!complete).then(|| self.mark.committed_at.unwrap_or(Timestamp::UNIX_EPOCH)),
             segments: batch.segments,
             reader,
         }))
+    }
+
+    fn covered_until(&self, asked: Timestamp) -> Option<Timestamp> {
+        (!self.torn).then_some(asked)
+    }
+
+    fn is_left(&self) -> bool {
+        self.torn
     }
 }
 

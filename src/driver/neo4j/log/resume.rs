@@ -34,10 +34,15 @@ pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task
         return Ok(Place::Forked(format!("{wanted}, the newest file in {named} is {newest}")));
     }
     if let Some(file) = pins.open(directory, after.file)? {
-        return match objection(&file, after, task)? {
-            Some(what) => Ok(Place::Forked(format!("{wanted}, but {}: {what}", file.name()))),
-            None => Ok(Place::At(file, after.offset)),
-        };
+        if let Some(what) = objection(&file, after, task)? {
+            return Ok(Place::Forked(format!("{wanted}, but {}: {what}", file.name())));
+        }
+        // What the file still holds is archived before a hole behind it is one.
+        let hole = pins.hole_after(directory, after.file)?;
+        return Ok(match hole.filter(|_| !has_more(&file, after)) {
+            Some(hole) => Place::Gap(format!("{wanted}: {hole}")),
+            None => Place::At(file, after.offset),
+        });
     }
     let first = pins.readable(directory, after.file)?.map_or(oldest, |(first, _)| first);
     let file = pins.open(directory, first)?;
@@ -57,6 +62,12 @@ pub(super) fn locate(directory: &Path, pins: &Pins, after: &LogMark, task: &Task
         return Ok(Place::Gap(gap));
     }
     first_of_next(file, header, after, gap)
+}
+
+/// Whether a whole transaction follows the mark in its file, or something that a reader must say.
+fn has_more(file: &LogFile, after: &LogMark) -> bool {
+    let step = Scanner::new(&file.file, &file.name(), after.offset, Predecessor::from(after)).step();
+    !matches!(step, Ok(Step::End(_)))
 }
 
 /// The mark stood at the very end of a file that was pruned, if the first transaction of the next file follows it.

@@ -37,6 +37,14 @@ impl Neo4jLog {
 }
 
 impl LogSource for Neo4jLog {
+    fn hold(&self) {
+        let Ok(directory) = (self.directory)() else { return };
+        let mut pins = self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let from = pins.range().map_or(0, |(oldest, _)| oldest);
+        // A log that was replaced is for the comparison with the archive to notice.
+        let _ = pins.hold_more(&directory, from);
+    }
+
     fn release(&self) {
         *self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Pins::at_most(PINS_MAX);
     }

@@ -291,6 +291,60 @@ fn a_file_that_a_recovery_removed_and_made_again_is_no_fork_while_the_one_before
 }
 
 #[test]
+fn a_file_that_was_pruned_between_others_is_a_gap_for_whoever_reads_and_for_who_comes_next() {
+    for pruned_while_reading in [false, true] {
+        let mut site = Site::new(Kernel::V2026_08);
+        site.commit(40);
+        let second = site.commit(50);
+        site.flush(0);
+        // The file is held, as by a run that saw it.
+        let mut reader = site.reader(&beginning());
+        let first =
+            if pruned_while_reading { None } else { reader.next(UNLIMITED, &Task::unobserved()).expect("next") };
+        let mark = first.map(|chunk| site.archive(chunk));
+        let third = site.commit(60);
+        for _ in 0..3 {
+            site.rotate();
+            site.commit(10);
+        }
+        site.flush(0);
+        fs::remove_file(site.path(0)).expect("prune");
+        fs::remove_file(site.path(1)).expect("prune");
+        // What the held file still has is given, and no moment after it is promised.
+        let chunk = reader.next(UNLIMITED, &Task::unobserved()).expect("next").expect("chunk");
+        assert_eq!((chunk.end.clone(), chunk.complete), (third.mark(0), false));
+        assert_eq!(chunk.covered_until, third.mark(0).committed_at);
+        assert!(mark.is_none_or(|mark| mark == second.mark(0)));
+        site.archive(chunk);
+        assert!(reader.next(UNLIMITED, &Task::unobserved()).expect("next").is_none());
+        assert_eq!((reader.covered_until(jiff::Timestamp::MAX), reader.is_left()), (None, true));
+        let Resumption::Gap(what) = site.resume(&third.mark(0)) else { panic!("no gap") };
+        assert!(what.contains("db.1 is not there") && what.contains("file 2 is"), "{what}");
+        // From a mark before the rest of the held file that goes first.
+        let mut reader = site.reader(&second.mark(0));
+        let chunk = reader.next(UNLIMITED, &Task::unobserved()).expect("next").expect("chunk");
+        assert_eq!(chunk.end, third.mark(0));
+    }
+}
+
+#[test]
+fn files_are_held_before_anybody_says_where_the_archive_ends() {
+    let mut site = Site::new(Kernel::V5_25);
+    site.commit(40);
+    site.rotate();
+    let second = site.commit(50);
+    site.source.hold();
+    site.rotate();
+    let third = site.commit(50);
+    site.flush(0);
+    site.source.hold();
+    fs::remove_file(site.path(0)).expect("prune");
+    fs::remove_file(site.path(1)).expect("prune");
+    let end = site.archive_all(&beginning(), UNLIMITED);
+    assert_eq!((end.transaction, third.id), (third.id, second.id + 1));
+}
+
+#[test]
 fn a_history_that_was_forked_is_noticed() {
     let mut site = Site::new(Kernel::V2026_08);
     let first = site.commit(40);
