@@ -4,11 +4,11 @@ use rusqlite_migration::{M, Migrations};
 
 /// Migrations in order; the file's `user_version` counts those that were applied. Never edit one that was released.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED), M::up(SUSPECT)])
+    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED), M::up(SUSPECT), M::up(REPOSITORIES)])
 }
 
 /// How many there are: a file with a higher `user_version` was made by a newer release.
-pub(super) const CURRENT_VERSION: i64 = 4;
+pub(super) const CURRENT_VERSION: i64 = 5;
 
 /// Times are microseconds since 1970 in UTC; lists and maps are JSON.
 const FIRST: &str = r"
@@ -198,6 +198,14 @@ CREATE TABLE log_parts (
     target     TEXT NOT NULL,
     since      INTEGER NOT NULL,
     PRIMARY KEY (repository, key)
+) STRICT, WITHOUT ROWID;
+";
+
+const REPOSITORIES: &str = r"
+-- Which repository was found under each configured name.
+CREATE TABLE repositories (
+    name TEXT PRIMARY KEY,
+    id   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -28,6 +28,22 @@ pub struct Totals {
 }
 
 impl Ledger {
+    /// The id of the repository that was last found under a configured name.
+    pub fn repository_id(&self, name: &str) -> Result<Option<String>> {
+        self.with(|connection| {
+            connection.query_row("SELECT id FROM repositories WHERE name = ?1", [name], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Puts on record which repository is the one of that name.
+    pub fn recognise_repository(&self, name: &str, id: &str) -> Result<()> {
+        self.with(|connection| {
+            let statement = "INSERT INTO repositories (name, id) VALUES (?1, ?2)
+                             ON CONFLICT (name) DO UPDATE SET id = excluded.id";
+            connection.execute(statement, params![name, id]).map(drop)
+        })
+    }
+
     /// The newest backup of a target that some repository holds undamaged.
     pub fn newest_usable(&self, target: &TargetName) -> Result<Option<NewestBackup>> {
         self.one(

@@ -1,7 +1,8 @@
 //! `adopt`: this host and this data directory become the writer of a target's chain, whoever was before.
 //!
 //! The epoch in `owner.json` is raised. That says two things: the writer before is refused from now on, and a history
-//! that is not the archived one is meant, so that the next base or archive begins a new lineage.
+//! that is not the archived one is meant, so that the next base or archive begins a new lineage. A repository that is
+//! another one than before, or none yet, is taken for the one of its name.
 
 use crate::artifact::identity::{FORMAT, Owner, OwnerDocument, OwnerRecord};
 use crate::base::ids::TargetName;
@@ -20,7 +21,7 @@ pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptRep
     let mut first_error: Option<Error> = None;
     for repository in &target.repositories {
         let adopted = context
-            .repository_to_write(target, repository)
+            .repository_that_is_meant(target, repository)
             .and_then(|repository| take_over(context, target, &repository, &source.data_identity));
         match adopted {
             Ok(adopted) => report.repositories.push(adopted),

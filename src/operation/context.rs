@@ -10,6 +10,7 @@ use crate::base::{Code, Error, Result};
 use crate::driver::{Driver, OutsideFile};
 use crate::host::{HostOps, Service};
 use crate::ledger::Ledger;
+use crate::operation::records;
 use crate::pipeline::{Compression, ReadPolicy};
 use crate::repository::catalog::Repository;
 use crate::repository::store::Store;
@@ -169,6 +170,12 @@ impl Lane {
     }
 }
 
+fn foreign(text: String) -> Error {
+    Error::new(Code::RepositoryForeign, text).with_hint(
+        "check that the right disk or bucket is behind the path; if this one is meant: `neo4j-backupctl adopt TARGET`",
+    )
+}
+
 impl Context {
     /// The target, or `TARGET_UNKNOWN` with the names there are.
     pub fn target(&self, name: &TargetName) -> Result<&Target> {
@@ -178,16 +185,49 @@ impl Context {
         })
     }
 
-    /// Opens one of a target's repositories to read.
+    /// Opens one of a target's repositories to read. Another one than was found under its name before, or none, is
+    /// `REPOSITORY_FOREIGN`: what is configured may be a mount point without its filesystem.
     pub fn repository(&self, target: &Target, name: &str) -> Result<Repository> {
         let place = self.place(name)?;
-        Repository::open(name, (place.open)(false)?, target.keyring.get()?)
+        let opened = (place.open)(false).and_then(|store| Repository::open(name, store, target.keyring.get()?));
+        match (opened, self.ledger.repository_id(name)?) {
+            (Ok(repository), Some(known)) if known != repository.id() => {
+                let (location, found) = (repository.store().location(), repository.id().to_owned());
+                Err(foreign(format!("repository {name} at {location} has the id {found}, and had {known} before")))
+            }
+            (Err(error), Some(_)) if error.code() == Code::RepositoryNotFound => {
+                Err(foreign(format!("{}, and there was one before", error.message())))
+            }
+            (opened, _) => opened,
+        }
     }
 
-    /// Opens one of a target's repositories to write; the first use makes it.
+    /// Opens one of a target's repositories to write; the first use makes it. Errors: as [`Context::repository`].
     pub fn repository_to_write(&self, target: &Target, name: &str) -> Result<Repository> {
+        match self.repository(target, name) {
+            Ok(_) => {}
+            // A ledger of an older release knows backups, but no ids.
+            Err(error) if error.code() == Code::RepositoryNotFound && !records::any_in(self, &target.name, name)? => {}
+            Err(error) if error.code() == Code::RepositoryNotFound => {
+                return Err(foreign(format!(
+                    "{}, and backups of {} are on record in it",
+                    error.message(),
+                    target.name
+                )));
+            }
+            Err(error) => return Err(error),
+        }
+        self.repository_that_is_meant(target, name)
+    }
+
+    /// The same, whatever was found under its name before: an operator says that this is the one.
+    pub fn repository_that_is_meant(&self, target: &Target, name: &str) -> Result<Repository> {
         let place = self.place(name)?;
-        Repository::open_or_create(name, (place.open)(true)?, target.keyring.get()?, &*self.clock)
+        let repository = Repository::open_or_create(name, (place.open)(true)?, target.keyring.get()?, &*self.clock)?;
+        if self.ledger.repository_id(name)?.as_deref() != Some(repository.id()) {
+            self.ledger.recognise_repository(name, repository.id())?;
+        }
+        Ok(repository)
     }
 
     fn place(&self, name: &str) -> Result<&RepositoryPlace> {

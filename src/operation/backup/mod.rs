@@ -77,7 +77,12 @@ pub(crate) fn run_into(
     let outcome =
         taken.and_then(|taken| finish(context, target, request, &source, &shape, &branches, taken, watch, task));
     let failures: Vec<Error> = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
+    let conflicts = |error: &Error| error.code() == Code::ObjectConflict;
     if outcome.is_ok() && failures.is_empty() {
+        unfinished::complete(context, &id)?;
+    } else if outcome.as_ref().err().is_some_and(conflicts) || failures.iter().any(conflicts) {
+        // Another agent writes under the same id: what is there may be its own.
+        task.warn(format!("objects of {id} were left where they are: another agent may be writing them"));
         unfinished::complete(context, &id)?;
     } else {
         drop(branches);

@@ -3,10 +3,11 @@
 use super::{
     archive, archive_fails, archived, at, batches, commit, live, lose_the_ledger, restore, restored, two_repositories,
 };
-use crate::site::{BACKUPD, Site};
+use crate::site::{BACKUPD, Site, backup_request};
 use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::operation::answer::Answer;
 use neo4j_backup_agent::operation::request::Request;
@@ -40,6 +41,39 @@ fn a_repository_that_was_away_catches_up_without_a_gap() {
     fs::remove_dir_all(site.path("repository")).expect("remove");
     let (state, report) = restored(&site, None);
     assert_eq!((state, report.repository.as_str()), (live(&site), "second"));
+}
+
+// req: A11
+#[test]
+fn what_lies_under_a_mount_point_is_never_taken_for_the_repository() {
+    let (site, mut states) = archived(5, &[5]);
+    commit(&site, 5, &mut states);
+    let (repository, away) = (site.path("repository"), site.path("away"));
+    fs::rename(&repository, &away).expect("unmount");
+    // With the mount point there, and without.
+    for make in [true, false] {
+        if make {
+            fs::create_dir(&repository).expect("mount point");
+        }
+        assert_eq!(archive_fails(&site), Code::RepositoryForeign);
+        let taken = site.ask(&Request::Backup(backup_request("sim"))).map(drop).map_err(|error| error.code());
+        assert_eq!(taken, Err(Code::RepositoryForeign));
+        let found: Vec<_> = fs::read_dir(&repository).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        assert_eq!(found, Vec::<std::path::PathBuf>::new(), "nothing was written there");
+        let _ = fs::remove_dir(&repository);
+    }
+    fs::rename(&away, &repository).expect("mount");
+    assert_eq!(archive(&site).repositories[0].transactions, 5);
+    assert_eq!(restored(&site, None).0, live(&site));
+    // Another one, which is taken once somebody says that it is meant.
+    fs::rename(&repository, &away).expect("unmount");
+    fs::create_dir(&repository).expect("a new disk");
+    let target = TargetName::new("sim").expect("name");
+    site.ask(&Request::Adopt { target }).expect("adopted");
+    site.backup("sim");
+    fs::rename(&repository, site.path("other")).expect("unmount");
+    fs::rename(&away, &repository).expect("mount the old one");
+    assert_eq!(archive_fails(&site), Code::RepositoryForeign);
 }
 
 #[test]
