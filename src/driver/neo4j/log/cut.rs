@@ -2,7 +2,7 @@
 //!
 //! Everything from where recovery starts up to the end is verified on the way: no server sees bytes that do not close.
 
-use super::checkpoint::last_checkpoint;
+use super::checkpoint::{Checkpoint, last_checkpoint};
 use super::files::{TRANSACTIONS, numbered};
 use super::format::unsupported;
 use super::scan::{Predecessor, Transaction};
@@ -46,11 +46,20 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
     let (file, offset) = checkpoint.recovery_start;
     let at_position = checkpoint.recovery_start == (checkpoint.log_version, checkpoint.log_offset);
     let mut end = at_position.then(|| checkpoint.mark());
-    let predecessor = end.as_ref().map(Predecessor::from).unwrap_or_default();
-    let mut walk = Walk::from(directory, file, offset, predecessor)?;
+    let mut walk = Walk::from(directory, file, offset, Predecessor::default())?;
     let mut beyond = None;
+    let mut first = true;
     while let Some((file, transaction)) = walk.next()? {
         task.check()?;
+        if std::mem::take(&mut first)
+            && at_position
+            && let Some(objection) = objection(&checkpoint, &transaction)
+        {
+            return Err(Error::new(
+                Code::LogCorrupted,
+                format!("after the checkpoint in {}, {objection}", directory.display()),
+            ));
+        }
         let excluded = match plan.until {
             RecoveryTarget::Time(time) => is_later(&transaction, time, floor)?,
             _ => last_wanted.is_some_and(|last| transaction.id > last),
@@ -73,6 +82,13 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
     }
     truncate(directory, &end)?;
     Ok(end)
+}
+
+/// Why a transaction cannot be the first after a checkpoint's place. Writers commit side by side: the last transaction that
+/// a checkpoint names may lie behind the place that it names, and then those between the two come first.
+fn objection(checkpoint: &Checkpoint, first: &Transaction) -> Option<String> {
+    let overlaps = first.id <= checkpoint.transaction;
+    Predecessor::from(&checkpoint.mark()).objection(first).filter(|_| !overlaps)
 }
 
 /// The last transaction of a target that names one.

@@ -99,6 +99,18 @@ fn every_kind_of_target_ends_the_log_where_it_says() {
 }
 
 #[test]
+fn a_checkpoint_among_writers_may_name_a_transaction_behind_its_place_but_none_before_it() {
+    let site = Site::new();
+    let (_, fifth) = site.written[&5].clone();
+    let ahead = |c| Checkpoint { transaction: 5, checksum: fifth.checksum, append_index: fifth.append_index, ..c };
+    site.checkpoint(ahead);
+    site.ends_with(10, &site.cut(RecoveryTarget::End).expect("cut"));
+    let site = Site::new();
+    site.checkpoint(|c| Checkpoint { transaction: 2, ..c });
+    assert_eq!(site.cut(RecoveryTarget::End).map_err(|error| error.code()), Err(Code::LogCorrupted));
+}
+
+#[test]
 fn a_target_outside_the_log_is_refused_and_nothing_is_changed() {
     for (until, what) in [
         (RecoveryTarget::Transaction(4), "base's end"),
