@@ -137,6 +137,7 @@ fn lock_state(state: &Path, role: Role) -> Result<StateLock> {
             });
             shared.map(StateLock::Shared)
         }
+        (Err(error), _) if error.code() != Code::Busy => Err(error),
         (Err(error), _) => Err(error.with_hint("another neo4j-backupd has it; `systemctl status neo4j-backupd`")),
     }
 }

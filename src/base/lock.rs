@@ -59,14 +59,11 @@ impl Drop for FileLock {
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|cause| Error::io("opening the lock", path, cause))
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|cause| {
+        let denied = cause.kind() == std::io::ErrorKind::PermissionDenied;
+        let error = Error::io("opening the lock", path, cause);
+        if denied { error.recode(Code::NotAuthorised) } else { error }
+    })
 }
 
 fn refused(file: &mut File, path: &Path, what: &str, cause: std::io::Error) -> Error {

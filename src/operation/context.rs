@@ -2,6 +2,7 @@
 //! `agent/assemble.rs`; the verbs see only traits.
 
 use crate::artifact::identity::Owner;
+use crate::artifact::object_key;
 use crate::artifact::signing::Keyring;
 use crate::base::clock::Clock;
 use crate::base::ids::TargetName;
@@ -188,14 +189,18 @@ impl Context {
     /// Opens one of a target's repositories to read. Another one than was found under its name before, or none, is
     /// `REPOSITORY_FOREIGN`: what is configured may be a mount point without its filesystem.
     pub fn repository(&self, target: &Target, name: &str) -> Result<Repository> {
-        let place = self.place(name)?;
-        let opened = (place.open)(false).and_then(|store| Repository::open(name, store, target.keyring.get()?));
+        let store = (self.place(name)?.open)(false)?;
+        let opened = Repository::open(name, store.clone(), target.keyring.get()?);
         match (opened, self.ledger.repository_id(name)?) {
             (Ok(repository), Some(known)) if known != repository.id() => {
                 let (location, found) = (repository.store().location(), repository.id().to_owned());
                 Err(foreign(format!("repository {name} at {location} has the id {found}, and had {known} before")))
             }
-            (Err(error), Some(_)) if error.code() == Code::RepositoryNotFound => {
+            // The place is there, and what was in it is not.
+            (Err(error), Some(_))
+                if error.code() == Code::RepositoryNotFound
+                    && store.list(object_key::repository().as_str(), &mut |_| Ok(())).is_ok() =>
+            {
                 Err(foreign(format!("{}, and there was one before", error.message())))
             }
             (opened, _) => opened,
@@ -204,18 +209,12 @@ impl Context {
 
     /// Opens one of a target's repositories to write; the first use makes it. Errors: as [`Context::repository`].
     pub fn repository_to_write(&self, target: &Target, name: &str) -> Result<Repository> {
-        match self.repository(target, name) {
-            Ok(_) => {}
+        if let Err(error) = self.repository(target, name) {
             // A ledger of an older release knows backups, but no ids.
-            Err(error) if error.code() == Code::RepositoryNotFound && !records::any_in(self, &target.name, name)? => {}
-            Err(error) if error.code() == Code::RepositoryNotFound => {
-                return Err(foreign(format!(
-                    "{}, and backups of {} are on record in it",
-                    error.message(),
-                    target.name
-                )));
+            let known = self.ledger.repository_id(name)?.is_some() || records::any_in(self, &target.name, name)?;
+            if known || error.code() != Code::RepositoryNotFound {
+                return Err(error);
             }
-            Err(error) => return Err(error),
         }
         self.repository_that_is_meant(target, name)
     }

@@ -82,7 +82,10 @@ pub(crate) fn find(
         match repository.manifest(&info.key) {
             Ok(signed) if signed.manifest.target() != &target.name => {}
             Ok(signed) if damaged.contains(&signed.manifest.id) => {
-                task.warn(format!("passing over {}: it is damaged or missing", signed.manifest.id));
+                task.warn(format!(
+                    "passing over {0}: it was found damaged or incomplete, until `neo4j-backupctl verify {0}` finds it sound",
+                    signed.manifest.id
+                ));
             }
             Ok(signed) => match base_of(&signed) {
                 Some(base) => found.candidates.push(Candidate { base, manifest: Ok(signed.manifest) }),

@@ -177,7 +177,12 @@ fn with_log(
                 continue;
             }
         };
-        match log_plan::make(context, target, &repository, manifest, base, until) {
+        let next_base = bases
+            .iter()
+            .filter(|next| next.history == base.history && next.mark.transaction > base.mark.transaction)
+            .map(|next| &next.mark)
+            .min_by_key(|mark| mark.transaction);
+        match log_plan::make(context, target, &repository, manifest, (base, next_base), until) {
             Ok(log) => {
                 if let Some(error) = first_error.filter(|_| passed_over) {
                     task.warn(format!("passing over a newer base: {error}"));
@@ -216,7 +221,7 @@ fn tell_if_left(bases: &[Base], chosen: &Base, task: &Task) {
 /// How an operator gets what a history that was left holds: only by asking for it.
 fn how_to_get(context: &Context, target: &Target, repository: &Repository, left: &Candidate) -> String {
     let Candidate { base, manifest: Ok(manifest) } = left else { return String::new() };
-    let end = log_plan::make(context, target, repository, manifest, base, RecoveryTarget::End);
+    let end = log_plan::make(context, target, repository, manifest, (base, None), RecoveryTarget::End);
     let end = end.map_or(base.mark.transaction, |plan| plan.end.transaction);
     format!(
         "`neo4j-backupctl backup {0}` makes what is in service restorable; `neo4j-backupctl restore {0} {1} {3}` \

@@ -139,14 +139,14 @@ impl LogPlan {
     }
 }
 
-/// The log from a base to the target. `LOG_GAP` names what is missing and what can still be restored;
+/// The log from a base to the target; `next_base` is the end of the base of this history that comes next. `LOG_GAP` names what is missing and what can still be restored;
 /// `RESTORE_TARGET_UNREACHABLE` says how far the archive reaches.
 pub(super) fn make(
     context: &Context,
     target: &Target,
     repository: &Repository,
     manifest: &Manifest,
-    base: &Base,
+    (base, next_base): (&Base, Option<&LogMark>),
     until: RecoveryTarget,
 ) -> Result<LogPlan> {
     let History { stream, lineage } = &base.history;
@@ -183,6 +183,12 @@ pub(super) fn make(
         }
         Err(Obstacle::Beyond { end, covered_until }) => match damaged.first() {
             Some(damaged) => Err(gap(target, repository, &end, &damaged.to_string())),
+            None if next_base.is_some_and(|next| next.transaction > end.transaction) => {
+                let next = next_base.map_or(0, |next| next.transaction);
+                let next = log_point::named(manifest.engine, next);
+                let why = format!("nothing is archived between that and the full backup that ends with {next}");
+                Err(gap(target, repository, &end, &why))
+            }
             None => {
                 let text = format!(
                     "the archive of {} in repository {} ends with {}{}, and is known to hold everything up to {covered_until}",
@@ -192,7 +198,7 @@ pub(super) fn make(
                     end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
                 );
                 Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
-                    "without a target, or with `{}`, all that is archived is restored",
+                    "`{}` restores all that is archived of this history",
                     log_point::option(manifest.engine, end.transaction)
                 )))
             }
