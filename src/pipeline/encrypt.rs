@@ -52,28 +52,35 @@ pub(super) fn update(crypter: &mut Crypter, mut input: &[u8], output: &mut dyn O
     Ok(())
 }
 
-/// Encrypts.
+/// Encrypts. The key is derived with the first bytes, so that the stages before this one have begun by then.
 pub(super) struct Encrypt {
-    crypter: Crypter,
-    header: Option<[u8; MAGIC.len() + SALT_BYTES]>,
+    passphrase: Secret,
+    iterations: u32,
+    crypter: Option<Crypter>,
 }
 
 impl Encrypt {
     /// A stream with a random salt of its own.
     pub(super) fn new(passphrase: &Secret, iterations: u32) -> Result<Self> {
-        let mut header = [0u8; MAGIC.len() + SALT_BYTES];
-        header[..MAGIC.len()].copy_from_slice(MAGIC);
-        openssl::rand::rand_bytes(&mut header[MAGIC.len()..]).map_err(libcrypto)?;
-        let crypter = cipher(Mode::Encrypt, passphrase, &header[MAGIC.len()..], iterations)?;
-        Ok(Encrypt { crypter, header: Some(header) })
+        check_iterations(iterations)?;
+        Ok(Encrypt { passphrase: passphrase.clone(), iterations, crypter: None })
     }
 
-    fn begin(&mut self, output: &mut dyn Outlet) -> Result<()> {
-        if let Some(header) = self.header.take() {
-            output.room(header.len())?[..header.len()].copy_from_slice(&header);
-            output.filled(header.len());
-        }
-        Ok(())
+    /// The cipher; begins the stream where nothing was written yet.
+    fn crypter(&mut self, output: &mut dyn Outlet) -> Result<&mut Crypter> {
+        let crypter = match self.crypter.take() {
+            Some(crypter) => crypter,
+            None => {
+                let mut salt = [0u8; SALT_BYTES];
+                openssl::rand::rand_bytes(&mut salt).map_err(libcrypto)?;
+                for part in [&MAGIC[..], &salt] {
+                    output.room(part.len())?[..part.len()].copy_from_slice(part);
+                    output.filled(part.len());
+                }
+                cipher(Mode::Encrypt, &self.passphrase, &salt, self.iterations)?
+            }
+        };
+        Ok(self.crypter.insert(crypter))
     }
 }
 
@@ -83,13 +90,11 @@ impl Filter for Encrypt {
     }
 
     fn push(&mut self, input: &[u8], output: &mut dyn Outlet) -> Result<()> {
-        self.begin(output)?;
-        update(&mut self.crypter, input, output)
+        update(self.crypter(output)?, input, output)
     }
 
     fn finish(&mut self, output: &mut dyn Outlet) -> Result<()> {
-        self.begin(output)?;
-        let written = self.crypter.finalize(output.room(2 * BLOCK)?).map_err(libcrypto)?;
+        let written = self.crypter(output)?.finalize(output.room(2 * BLOCK)?).map_err(libcrypto)?;
         output.filled(written);
         Ok(())
     }

@@ -8,7 +8,8 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`seal`](mod@seal) | plaintext to stored bytes |
-//! | [`unseal`](mod@unseal) | stored bytes to plaintext, and the check of stored bytes alone |
+//! | [`unseal`](mod@unseal) | stored bytes to plaintext |
+//! | `stored` | the check of stored bytes alone |
 //! | [`standalone`] | one encrypted stream without any record, as `openssl enc` makes it |
 //! | `chain` | threads, bounded channels, buffers |
 //! | `compress`, `decompress`, `encrypt`, `decrypt` | the filters |
@@ -26,11 +27,13 @@ mod fixture;
 mod measure;
 pub mod seal;
 pub mod standalone;
+mod stored;
 pub mod unseal;
 
 pub use seal::seal;
 pub use standalone::{decrypt_bytes, encrypt_bytes};
-pub use unseal::{ReadPolicy, unseal, verify_stored};
+pub use stored::verify_stored;
+pub use unseal::{ReadPolicy, unseal};
 
 use crate::artifact::digest::StoredDigest;
 use crate::artifact::manifest::{EncryptionRecord, PlainDigest};

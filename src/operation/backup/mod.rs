@@ -7,6 +7,7 @@ mod config_archive;
 mod manifest;
 pub(crate) mod objects;
 pub(crate) mod preparation;
+pub(crate) mod read_back;
 pub(crate) mod stopped_server;
 
 pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
@@ -23,8 +24,9 @@ use crate::operation::context::{Context, Lane, Target};
 use crate::operation::records::Happening;
 use crate::operation::request::{ArchiveRequest, BackupRequest};
 use crate::operation::{archive, records, restore, unfinished};
-use objects::{Branch, LANES_AT_ONCE, Outline, Shape, read_back, require_survivor, write_object, write_volumes};
+use objects::{Branch, LANES_AT_ONCE, Outline, Shape, require_survivor, write_object, write_volumes};
 use preparation::Prepared;
+use read_back::read_back;
 use std::time::Duration;
 use stopped_server::StoppedServer;
 

@@ -1,4 +1,4 @@
-//! Streams a backup's volumes through the pipeline into every repository at once, and reads back what was written.
+//! Streams a backup's volumes through the pipeline into every repository at once.
 
 use crate::artifact::manifest::{Content, ObjectRecord, Role};
 use crate::artifact::object_key::{self, ObjectKey};
@@ -243,28 +243,6 @@ fn write_volume(shape: &Shape<'_>, volume: Volume, branches: &[Branch], task: &T
         record.stored.size
     ));
     Ok(record)
-}
-
-/// Reads every object back from every living branch, some side by side, and compares the stored bytes, part by part and as
-/// a whole, with what was proven to open while it was sealed. Only what passes here counts.
-pub(crate) fn read_back(records: &[ObjectRecord], branches: &[Branch], task: &Task) -> Result<()> {
-    for branch in branches.iter().filter(|branch| branch.is_alive()) {
-        side_by_side::each(records.iter().collect(), LANES_AT_ONCE, |record: &ObjectRecord| {
-            task.check()?;
-            if !branch.is_alive() {
-                return Ok(());
-            }
-            let stored = branch.repository.store().read(&record.key, None);
-            let result = stored.and_then(|mut stored| pipeline::verify_stored(record, &mut stored, task));
-            if let Err(error) = result {
-                task.check()?;
-                task.warn(format!("reading back {}: {error}", record.key));
-                branch.fail(error.context("reading back what was just written"));
-            }
-            Ok(())
-        })?;
-    }
-    require_survivor(branches)
 }
 
 /// Hands the same bytes to a writer in each living branch.
