@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::io;
 
 /// Bytes in a part; the last one may be shorter.
 pub const PART_SIZE: u64 = 16 << 20;
@@ -82,6 +83,13 @@ impl PartHasher {
             parts: self.parts,
         }
     }
+}
+
+/// SHA-256 of what a reader gives up to its end, 64 hex digits.
+pub fn sha256_of(content: &mut impl io::Read) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(content, &mut hasher)?;
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// SHA-256 of bytes at hand, 64 hex digits.

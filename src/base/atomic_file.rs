@@ -5,7 +5,7 @@
 
 use super::{Error, Result};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,10 +24,15 @@ pub fn temporary_beside(path: &Path) -> PathBuf {
 
 /// Writes `content` to `path` with mode `mode`, durable when it returns; an older file is replaced at once or stays.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    copy(path, &mut { content }, mode)
+}
+
+/// [`write`] of what `content` gives up to its end.
+pub fn copy(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
     let temporary = temporary_beside(path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(content)?;
+        io::copy(content, &mut file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
@@ -57,7 +62,7 @@ pub fn sync_parent(path: &Path) -> Result<()> {
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_parent(path),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(cause) => Err(Error::io("removing", path, cause)),
     }
 }

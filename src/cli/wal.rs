@@ -17,9 +17,7 @@ use crate::dbus::address::BusAddress;
 use crate::operation::fetch::Fetched;
 use crate::operation::hand_over;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -95,27 +93,12 @@ fn fetch(target: &TargetName, name: &str, path: &Path, way: Way, parts: &Parts<'
         }
     };
     match fetched {
-        Fetched::File(mut file) => deliver(&mut file, path).map(|()| exit::DONE),
+        Fetched::File(mut file) => atomic_file::copy(path, &mut file, 0o600).map(|()| exit::DONE),
         Fetched::Beyond(reason) => {
             say(&reason);
             Ok(BEYOND)
         }
     }
-}
-
-/// Puts the file where the server wants it: whole, or not at all.
-fn deliver(file: &mut File, path: &Path) -> Result<()> {
-    let temporary = atomic_file::temporary_beside(path);
-    let written = (|| {
-        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        io::copy(file, &mut copy)?;
-        copy.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    written.map_err(|cause| {
-        let _ = fs::remove_file(&temporary);
-        Error::io("writing", path, cause)
-    })
 }
 
 #[cfg(test)]

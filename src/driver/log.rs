@@ -131,24 +131,15 @@ pub trait LogOutbox: Send + Sync {
     /// The file of that name, where it still waits to be archived.
     fn waiting(&self, name: &str) -> Result<Option<std::fs::File>>;
 
-    /// What the server calls a whole file of its log; `None` for what is none.
-    fn name_of(&self, end: &LogMark, segment: &LogSegment) -> Option<String>;
+    /// What the server calls file `file` of a history, of `length` bytes; `None` where no whole file has so many.
+    fn name_of(&self, history: &str, file: u64, length: u64) -> Option<String>;
 }
 
 /// What a server asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A file of the log.
-    Piece {
-        /// Whose log it is.
-        stream: String,
-        /// The history it belongs to, as [`LogMark::checksum`] says it.
-        history: String,
-        /// Its number.
-        file: u64,
-        /// Its bytes.
-        length: u64,
-    },
+    Piece(Piece),
     /// What no server ever had.
     Nothing,
     /// How a history came to be: texts that are not archived.
@@ -158,6 +149,19 @@ pub enum Asked {
         /// The history.
         history: String,
     },
+}
+
+/// A file of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Whose log it is.
+    pub stream: String,
+    /// The history it belongs to, as [`LogMark::checksum`] says it.
+    pub history: String,
+    /// Its number.
+    pub file: u64,
+    /// Its bytes.
+    pub length: u64,
 }
 
 /// What became of a file that a server handed over.

@@ -14,7 +14,7 @@ use crate::base::clock::wait_until;
 use crate::base::ids::TargetName;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::driver::log::{Asked, LogOutbox};
+use crate::driver::log::{Asked, LogOutbox, Piece};
 use crate::operation::context::{Context, Target};
 use crate::operation::hand_over;
 use std::fs::File;
@@ -55,7 +55,7 @@ pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, task
             unpacked.clear()?;
             Ok(answer)
         }
-        piece @ Asked::Piece { .. } => {
+        Asked::Piece(piece) => {
             if let Some(file) = unpacked.open(name)? {
                 return Ok(Fetched::File(file));
             }
@@ -91,11 +91,11 @@ pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, task
 pub fn read_ahead(context: &Context, target: &TargetName, name: &str, task: &Task) -> Result<()> {
     let target = context.target(target)?;
     let outbox = outbox(target)?;
-    let Asked::Piece { stream, history, file, length } = outbox.asked(name)? else { return Ok(()) };
+    let Asked::Piece(piece) = outbox.asked(name)? else { return Ok(()) };
     let unpacked = Unpacked::of(context, target);
-    for ahead in 1..=AHEAD_BYTES.div_ceil(length) {
-        let next = Asked::Piece { stream: stream.clone(), history: history.clone(), file: file + ahead, length };
-        let Some(name) = find::name_of(outbox, &next) else { return Ok(()) };
+    for ahead in 1..=AHEAD_BYTES.div_ceil(piece.length) {
+        let next = Piece { file: piece.file + ahead, ..piece.clone() };
+        let Some(name) = outbox.name_of(&next.history, next.file, next.length) else { return Ok(()) };
         if unpacked.open(&name)?.is_some() || outbox.waiting(&name)?.is_some() {
             continue;
         }

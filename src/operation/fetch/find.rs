@@ -1,13 +1,13 @@
 //! Which batch holds a file of the log, or that the signed chain ends before it.
 
 use super::Fetched;
-use crate::artifact::log_batch::{LogBatch, LogMark, LogSegment};
+use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::log_point::Lsn;
 use crate::artifact::manifest::LogPosition;
 use crate::artifact::object_key::{BatchPlace, MANIFEST_SUFFIX, ObjectKey, batch_place};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::driver::log::{Asked, LogOutbox};
+use crate::driver::log::Piece;
 use crate::operation::context::{Context, Target};
 use crate::operation::restore::bases;
 use crate::repository::catalog::Repository;
@@ -37,12 +37,12 @@ enum Said {
 
 /// Asks every repository of the target. One that cannot be asked may hold the file: without a batch from another, that is
 /// the answer.
-pub(super) fn batch(context: &Context, target: &Target, name: &str, asked: &Asked, task: &Task) -> Result<Place> {
+pub(super) fn batch(context: &Context, target: &Target, name: &str, piece: &Piece, task: &Task) -> Result<Place> {
     let (mut found, mut beyond, mut failure) = (Vec::new(), None, None);
     for repository in &target.repositories {
         task.check()?;
         let said = context.repository(target, repository).and_then(|repository| {
-            let said = ask(context, target, &repository, name, asked, task)?;
+            let said = ask(context, target, &repository, name, piece, task)?;
             Ok((repository, said))
         });
         match said {
@@ -91,33 +91,6 @@ pub(super) fn origin(
     Ok(Fetched::Beyond(format!("{name}: no log of that timeline was archived")))
 }
 
-/// What the server calls such a file.
-pub(super) fn name_of(outbox: &dyn LogOutbox, asked: &Asked) -> Option<String> {
-    let Asked::Piece { history, file, length, .. } = asked else { return None };
-    let end = LogMark {
-        file: *file,
-        offset: *length,
-        transaction: 0,
-        began: None,
-        checksum: Some(history.clone()),
-        append_index: None,
-        committed_at: None,
-    };
-    let segment = LogSegment {
-        file: *file,
-        offset: 0,
-        length: *length,
-        sha256: String::new(),
-        first_transaction: None,
-        last_transaction: None,
-        transactions: 0,
-        first_committed_at: None,
-        last_committed_at: None,
-        log_format: String::new(),
-    };
-    outbox.name_of(&end, &segment)
-}
-
 type Keys = Vec<(BatchPlace, ObjectKey)>;
 
 /// The manifests of a log's batches, by lineage, in the order of the log.
@@ -148,12 +121,10 @@ fn ask(
     target: &Target,
     repository: &Repository,
     name: &str,
-    asked: &Asked,
+    piece: &Piece,
     task: &Task,
 ) -> Result<Said> {
-    let Asked::Piece { stream, history, file, length } = asked else {
-        return Err(Error::new(Code::Internal, format!("{name} is no file of the log")));
-    };
+    let Piece { stream, history, file, length } = piece;
     let end_position = (file + 1).saturating_mul(*length);
     // A history that went on without a new name (a copy that was put back) is the newest of those that have it.
     for keys in keys(context, target, repository, stream)?.into_values().rev() {
@@ -183,7 +154,7 @@ fn ask(
             batch.end.file
         )));
     }
-    ask_bases(context, target, repository, (name, asked), task)
+    ask_bases(context, target, repository, (name, piece), task)
 }
 
 /// The file lies before the first batch of its history, or there is none: the chain begins with a base, which carries the
@@ -192,12 +163,10 @@ fn ask_bases(
     context: &Context,
     target: &Target,
     repository: &Repository,
-    (name, asked): (&str, &Asked),
+    (name, piece): (&str, &Piece),
     task: &Task,
 ) -> Result<Said> {
-    let Asked::Piece { stream, history, file, length } = asked else {
-        return Err(Error::new(Code::Internal, format!("{name} is no file of the log")));
-    };
+    let Piece { stream, history, file, length } = piece;
     let bases = bases::find(context, target, repository, None, task)?;
     let of_history = || bases.points(stream).filter(|(mark, _)| mark.checksum.as_deref() == Some(history));
     // To be told that a base's own log is not archived makes a server read what the base brought along; it cannot go into

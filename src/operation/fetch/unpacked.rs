@@ -2,6 +2,7 @@
 //!
 //! A file stands there under the server's name for it and its digest, which is compared again when it is given out.
 
+use crate::artifact::digest::sha256_of;
 use crate::artifact::log_batch::{LogBatch, LogSegment};
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
@@ -11,9 +12,8 @@ use crate::operation::context::{Context, Target};
 use crate::operation::log_object;
 use crate::operation::preflight::{self, Need};
 use crate::repository::catalog::Repository;
-use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -22,8 +22,6 @@ use std::time::SystemTime;
 const DIRECTORY: &str = "fetched";
 /// Bytes that may wait there, besides those of one batch: what was asked for longest ago goes first.
 const KEPT_BYTES: u64 = 512 << 20;
-/// Bytes read at once.
-const BLOCK: usize = 1 << 20;
 
 /// The files of one target.
 pub(super) struct Unpacked {
@@ -54,7 +52,8 @@ impl Unpacked {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(Error::io("opening", &path, cause)),
         };
-        let digest = digest(&mut file).map_err(|cause| Error::io("reading", &path, cause))?;
+        let digest = sha256_of(&mut file).and_then(|digest| file.rewind().map(|()| digest));
+        let digest = digest.map_err(|cause| Error::io("reading", &path, cause))?;
         if found.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) == Some(digest.as_str()) {
             return Ok(Some(file));
         }
@@ -98,7 +97,10 @@ impl Unpacked {
         preflight::check_path(&context.state_directory, need)?;
         let mut names = Vec::new();
         for segment in &batch.segments {
-            let name = outbox.name_of(&batch.end, segment).ok_or_else(|| {
+            let (history, whole) = (batch.end.checksum.as_deref(), segment.offset == 0);
+            let named =
+                history.filter(|_| whole).and_then(|history| outbox.name_of(history, segment.file, segment.length));
+            let name = named.ok_or_else(|| {
                 let text = format!("{} holds a part of file {} only", batch.object.key, segment.file);
                 Error::new(Code::LogGap, text)
             })?;
@@ -126,20 +128,6 @@ impl Unpacked {
         }
         Ok(())
     }
-}
-
-fn digest(file: &mut File) -> io::Result<String> {
-    let (mut hasher, mut block) = (Sha256::new(), vec![0; BLOCK]);
-    loop {
-        match file.read(&mut block) {
-            Ok(0) => break,
-            Ok(count) => hasher.update(&block[..count]),
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
-        }
-    }
-    file.rewind()?;
-    Ok(hex::encode(hasher.finalize()))
 }
 
 /// Cuts a batch's bytes into its files, under temporary names.

@@ -5,6 +5,7 @@
 
 use super::commands::Asked;
 use super::description::Description;
+use crate::artifact::digest::sha256_of;
 use crate::artifact::log_batch::LogMark;
 use crate::base::process::OsUser;
 use crate::base::task::Task;
@@ -112,9 +113,7 @@ impl Artifact {
         }
         shape.finish(&format!("reading {}", self.path.display()))?;
         self.file.seek(SeekFrom::Start(0)).map_err(fail)?;
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut self.file, &mut hasher).map_err(fail)?;
-        Ok(hex::encode(hasher.finalize()))
+        sha256_of(&mut self.file).map_err(fail)
     }
 
     /// A stream of it, from its beginning. `sha256` is what its bytes must still have at the end.

@@ -2,10 +2,9 @@
 
 use super::name::{Segment, WalFile, is_segment_size};
 use super::page::{self, PAGE};
-use super::source::{PostgresLog, history, timeline_of};
-use crate::artifact::log_batch::{LogMark, LogSegment};
+use super::source::{PostgresLog, history, timeline_in};
 use crate::base::{Code, Error, Result};
-use crate::driver::log::{Asked, LogOutbox};
+use crate::driver::log::{Asked, LogOutbox, Piece};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 
@@ -44,7 +43,7 @@ impl LogOutbox for PostgresLog {
         let stream = self.cluster()?.to_string();
         match WalFile::parse(name, size)? {
             WalFile::Segment(Segment { timeline, number }) => {
-                Ok(Asked::Piece { stream, history: history(timeline), file: number, length: size })
+                Ok(Asked::Piece(Piece { stream, history: history(timeline), file: number, length: size }))
             }
             // The first timeline came from nowhere.
             WalFile::History(FIRST_TIMELINE) => Ok(Asked::Nothing),
@@ -69,9 +68,8 @@ impl LogOutbox for PostgresLog {
         Ok(Some(file))
     }
 
-    fn name_of(&self, end: &LogMark, segment: &LogSegment) -> Option<String> {
-        let whole = segment.offset == 0 && is_segment_size(segment.length);
-        let timeline = timeline_of(end).filter(|_| whole)?;
-        Some(Segment { timeline, number: segment.file }.name(segment.length))
+    fn name_of(&self, history: &str, file: u64, length: u64) -> Option<String> {
+        let timeline = timeline_in(history).filter(|_| is_segment_size(length))?;
+        Some(Segment { timeline, number: file }.name(length))
     }
 }

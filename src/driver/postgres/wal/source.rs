@@ -68,9 +68,14 @@ pub(super) fn history(timeline: u32) -> String {
     format!("{timeline:08x}")
 }
 
+/// The timeline that a history's name stands for.
+pub(super) fn timeline_in(history: &str) -> Option<u32> {
+    u32::from_str_radix(history, 16).ok()
+}
+
 /// The timeline of a point.
 pub(crate) fn timeline_of(mark: &LogMark) -> Option<u32> {
-    u32::from_str_radix(mark.checksum.as_deref()?, 16).ok()
+    timeline_in(mark.checksum.as_deref()?)
 }
 
 impl PostgresLog {

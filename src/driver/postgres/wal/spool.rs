@@ -5,14 +5,14 @@
 
 use super::name::{Segment, WalFile, is_segment_size};
 use super::page::{self, PAGE};
+use crate::artifact::digest::sha256_of;
 use crate::base::lock::FileLock;
 use crate::base::{Code, Error, Result, atomic_file};
 use crate::driver::log::{Intake, Taken};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Segments that stay although every repository holds them: a base that begins in a repository goes on from one of
@@ -22,8 +22,6 @@ const KEPT: usize = 8;
 const DIGESTS_MAX: usize = 4096;
 /// Largest file that is not a segment: histories and labels are lines of text.
 const SMALL_MAX: u64 = 1 << 20;
-/// Bytes copied at once.
-const BLOCK: usize = 1 << 20;
 /// Where the digests are.
 const DIGESTS: &str = "digests";
 /// Where it is noted what was given up.
@@ -105,7 +103,8 @@ impl ClusterSpool<'_> {
         if before + length > limit {
             return self.full(name, file, before, limit);
         }
-        self.store(&path, piece)?;
+        piece.rewind().map_err(|cause| reading(name, cause))?;
+        atomic_file::copy(&path, piece, 0o600)?;
         atomic_file::remove(&self.directory.join(FULL))?;
         intake(Taken::Stored, length)
     }
@@ -173,22 +172,6 @@ impl ClusterSpool<'_> {
             _ => Taken::Refused { newly },
         };
         Ok(Intake { taken, before, after: before, limit })
-    }
-
-    fn store(&self, path: &Path, piece: &mut File) -> Result<()> {
-        let temporary = atomic_file::temporary_beside(path);
-        let written = (|| {
-            piece.seek(SeekFrom::Start(0))?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            copy(piece, &mut |block| file.write_all(block))?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        })();
-        if let Err(cause) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(Error::io("writing", path, cause));
-        }
-        atomic_file::sync_directory(&self.directory)
     }
 
     /// The segments that are there, and how large segments are.
@@ -331,27 +314,8 @@ fn reading(name: &str, cause: io::Error) -> Error {
     Error::io("reading", Path::new(name), cause)
 }
 
-fn copy(from: &mut File, to: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut block = vec![0; BLOCK];
-    loop {
-        match from.read(&mut block) {
-            Ok(0) => return Ok(()),
-            Ok(count) => to(&block[..count])?,
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
-        }
-    }
-}
-
 fn digest(file: &mut File, name: &str) -> Result<String> {
-    let mut hasher = Sha256::new();
-    file.seek(SeekFrom::Start(0)).map_err(|cause| reading(name, cause))?;
-    copy(file, &mut |block| {
-        hasher.update(block);
-        Ok(())
-    })
-    .map_err(|cause| reading(name, cause))?;
-    Ok(hex::encode(hasher.finalize()))
+    file.rewind().and_then(|()| sha256_of(file)).map_err(|cause| reading(name, cause))
 }
 
 #[cfg(test)]
