@@ -10,7 +10,8 @@
 #   online       ROUNDS rounds on a real Neo4j of each version: writers, a base at a random moment, increments, `kill -9` of
 #                the server, restores to the end, to a time and to a transaction
 #
-# KILLS and ROUNDS can be set in the environment; without it, 20 and 25 (of the online rounds `ROUNDS=10-25` plays only those). After each kill there must be a complete, verified backup or none,
+# KILLS and ROUNDS can be set in the environment; without it, 20 and 25 (of the online rounds `ROUNDS=10-25` plays only those,
+# and LOG=V9 or LOG=V10 only those with such a log). After each kill there must be a complete, verified backup or none,
 # old or new data, no debris after the next start, and the server up. The last lines are the figures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +21,7 @@ command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
 export NEO4J_BACKUP_KILLS="${KILLS:-20}" NEO4J_BACKUP_ROUNDS="${ROUNDS:-25}"
+[ -z "${LOG:-}" ] || export NEO4J_BACKUP_LOG="$LOG"
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j online)
 for part in "${parts[@]}"; do

@@ -3,6 +3,7 @@
 use super::later::LaterRestore;
 use crate::artifact::log_point::Lsn;
 use crate::base::ids::{JobId, TargetName};
+use crate::driver::log::PointName;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -259,6 +260,9 @@ pub struct Restore {
     /// End at this position of PostgreSQL's log: `0/3000060`
     #[arg(long, value_name = "LSN", value_parser = position, conflicts_with_all = ["to_time", "to_tx", "before_tx"])]
     pub to_lsn: Option<u64>,
+    /// End with this restore point of PostgreSQL (`pg_create_restore_point`), the newest of the name
+    #[arg(long, value_name = "NAME", value_parser = point, conflicts_with_all = ["to_time", "to_tx", "before_tx", "to_lsn"])]
+    pub to_name: Option<String>,
     /// Leave recovery and checks to the first start
     #[arg(long)]
     pub no_recover: bool,
@@ -381,6 +385,10 @@ fn later_transaction(text: &str) -> Result<u64, String> {
 
 fn position(text: &str) -> Result<u64, String> {
     Lsn::parse(text).map(|position| position.0).ok_or_else(|| "a position looks like 0/3000060".to_owned())
+}
+
+fn point(text: &str) -> Result<String, String> {
+    PointName::new(text).map(String::from).map_err(|error| error.message().to_owned())
 }
 
 fn job_number(text: &str) -> Result<JobId, String> {

@@ -75,8 +75,6 @@ fn not_available(what: &str) -> Error {
 /// Options of `restore` to come.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LaterRestore {
-    #[arg(long, hide = true, value_name = "NAME", allow_hyphen_values = true)]
-    to_name: Option<String>,
     #[arg(long, hide = true)]
     serve: bool,
     #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
@@ -101,7 +99,6 @@ impl LaterRestore {
     /// Fails if one of them was given.
     pub fn refuse(&self) -> Result<(), Error> {
         let given = [
-            ("--to-name", self.to_name.is_some()),
             ("--serve", self.serve),
             ("--ttl", self.ttl.is_some()),
             ("--as-of", self.as_of.is_some()),

@@ -5,7 +5,7 @@ use super::when;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::BackupKind;
 use crate::base::{Code, Error, Result};
-use crate::driver::log::RecoveryTarget;
+use crate::driver::log::{PointName, RecoveryTarget};
 use crate::operation::request::{ArchiveRequest, BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,9 @@ fn until(args: &Restore) -> Result<Option<RecoveryTarget>> {
     let clock = SystemClock;
     if let Some(position) = args.to_lsn {
         return Ok(Some(RecoveryTarget::Lsn(position)));
+    }
+    if let Some(name) = &args.to_name {
+        return Ok(Some(RecoveryTarget::Point(PointName::new(name)?)));
     }
     Ok(match (&args.to_time, args.to_tx, args.before_tx) {
         (Some(text), ..) => Some(RecoveryTarget::Time(when::parse(text, clock.now(), &TimeZone::system())?)),

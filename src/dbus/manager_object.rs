@@ -124,7 +124,7 @@ impl Manager {
     }
 
     /// Restores `backup`, or all that is archived where it is empty. Options: `into` (s) or `in_place` (b), one of
-    /// `to_time`, `to_tx`, `before_tx` and `to_lsn` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
+    /// `to_time`, `to_tx`, `before_tx`, `to_lsn` and `to_name` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,

@@ -4,7 +4,7 @@
 use crate::artifact::log_point::Lsn;
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::{Code, Error, Result};
-use crate::driver::log::RecoveryTarget;
+use crate::driver::log::{PointName, RecoveryTarget};
 use crate::operation::request::{ArchiveRequest, BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ fn read_kind(text: &str) -> Result<BackupKind> {
     })
 }
 
-/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, no_recover: b, without_system: b, dry_run: b})`.
+/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, to_lsn: s, to_name: s, no_recover: b, without_system: b, dry_run: b})`.
 pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Request> {
     let mut reader = Reader::new(options);
     let into = reader.text("into")?;
@@ -144,7 +144,7 @@ pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Req
     Ok(Request::Restore(request))
 }
 
-/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`, `to_lsn`: text, so that no client must care for the width of a number.
+/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`, `to_lsn`, `to_name`: text, so that no client must care for the width of a number.
 fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     let bad = |name: &str, text: &str| Error::new(Code::Usage, format!("{name}: {:?} is not one", shortened(text)));
     let mut found = Vec::new();
@@ -160,10 +160,13 @@ fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     if let Some(text) = reader.text("to_lsn")? {
         found.push(RecoveryTarget::Lsn(Lsn::parse(&text).ok_or_else(|| bad("to_lsn", &text))?.0));
     }
+    if let Some(text) = reader.text("to_name")? {
+        found.push(RecoveryTarget::Point(PointName::new(&text)?));
+    }
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx, before_tx or to_lsn")),
+        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx, before_tx, to_lsn or to_name")),
     }
 }
 
@@ -261,6 +264,7 @@ pub fn write(request: &Request) -> Result<Sent> {
                 Some(RecoveryTarget::Transaction(number)) => Some(("to_tx", number.to_string())),
                 Some(RecoveryTarget::BeforeTransaction(number)) => Some(("before_tx", number.to_string())),
                 Some(RecoveryTarget::Lsn(position)) => Some(("to_lsn", Lsn(position).to_string())),
+                Some(RecoveryTarget::Point(name)) => Some(("to_name", name.to_string())),
             };
             if let Some((name, text)) = until {
                 options.insert(name, Variant::from(text));

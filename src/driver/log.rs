@@ -4,11 +4,13 @@
 //! where the archive ends ([`LogMark`]), or says why it cannot: history was forked, or the log is no longer there.
 
 use super::VolumeReader;
-use crate::artifact::log_batch::{LogMark, LogSegment};
-use crate::base::Result;
+use crate::artifact::log_batch::{LogBatch, LogMark, LogSegment};
+use crate::artifact::manifest::Engine;
 use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 
 /// The log of a database.
 pub trait LogSource: Send + Sync {
@@ -107,6 +109,93 @@ pub enum RecoveryTarget {
     BeforeTransaction(u64),
     /// Everything whose record ends at or before this position of PostgreSQL's log.
     Lsn(u64),
+    /// The newest restore point of this name in PostgreSQL's log.
+    Point(PointName),
+}
+
+/// `USAGE` for a target of PostgreSQL's that another database cannot have; `None` for all others.
+pub fn only_postgres(engine: Engine, until: RecoveryTarget) -> Option<Error> {
+    let (what, option) = match until {
+        RecoveryTarget::Lsn(_) => ("positions", "--to-lsn"),
+        RecoveryTarget::Point(_) => ("restore points", "--to-name"),
+        _ => return None,
+    };
+    let text = format!("{} has no {what} that `{option}` could name", engine.as_str());
+    let error = Error::new(Code::Usage, text);
+    Some(error.with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
+}
+
+/// The name of a restore point (`pg_create_restore_point`).
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PointName {
+    /// Zeros follow the name.
+    bytes: [u8; PointName::BYTES_MAX + 1],
+}
+
+impl PointName {
+    /// Most bytes of a name.
+    pub const BYTES_MAX: usize = 63;
+
+    /// A name of 1 to 63 bytes. Error: `USAGE`.
+    pub fn new(text: &str) -> Result<PointName> {
+        if !(1..=PointName::BYTES_MAX).contains(&text.len()) || text.contains('\0') {
+            return Err(Error::new(Code::Usage, "the name of a restore point has 1 to 63 bytes"));
+        }
+        let mut bytes = [0; PointName::BYTES_MAX + 1];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(PointName { bytes })
+    }
+
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for PointName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<PointName> {
+        PointName::new(&text)
+    }
+}
+
+impl From<PointName> for String {
+    fn from(name: PointName) -> String {
+        name.to_string()
+    }
+}
+
+impl std::fmt::Display for PointName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+impl std::fmt::Debug for PointName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+/// Looks in archived log for what only its records tell. It is given batches of one history, from the newest backwards, and
+/// is written the plain bytes of each.
+pub trait LogSearch: Write + Send {
+    /// The bytes of this batch follow.
+    fn begin(&mut self, batch: &LogBatch) -> Result<()>;
+
+    /// They have ended. `None` = it is not in this batch.
+    fn end(&mut self) -> Result<Option<Landmark>>;
+}
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landmark {
+    /// The target that it stands for.
+    pub until: RecoveryTarget,
+    /// When it was made.
+    pub at: Option<Timestamp>,
 }
 
 /// Takes what a server hands over of its log, file by file.

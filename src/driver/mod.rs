@@ -19,7 +19,7 @@ pub mod sim;
 mod stream;
 mod tar_archive;
 
-use self::log::{LogInbox, LogOutbox, LogSource, RecoveryTarget};
+use self::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -163,14 +163,12 @@ pub trait Driver: Send + Sync {
 
     /// Whether a restore can be aimed at such a target. Error `USAGE` says what can be said instead.
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
-        match until {
-            RecoveryTarget::Lsn(_) => {
-                let text = format!("{} has no positions that `--to-lsn` could name", self.engine().as_str());
-                Err(Error::new(Code::Usage, text)
-                    .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
-            }
-            _ => Ok(()),
-        }
+        log::only_postgres(self.engine(), until).map_or(Ok(()), Err)
+    }
+
+    /// Finds the target in archived log, where it does not say by itself where recovery ends; `None` = it does.
+    fn search_log(&self, _until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {
+        Ok(None)
     }
 
     /// Everything that is wrong or weak about this target's settings, rights and versions.

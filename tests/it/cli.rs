@@ -340,6 +340,8 @@ fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
         &["backup", "graph", "--type", "incremental", "--note", "x"],
         &["restore", "graph", "--to-time", "soon", "--into", "/x"],
         &["restore", "graph", "--to-tx", "7", "--before-tx", "9", "--into", "/x"],
+        &["restore", "metrics", "--to-name", "", "--into", "/x"],
+        &["restore", "metrics", "--to-name", "release", "--to-lsn", "0/1", "--into", "/x"],
         &["--nonsense"],
     ] {
         assert_eq!(status(&alone(usage)), 2, "{usage:?}");

@@ -126,6 +126,7 @@ pub(super) fn until(until: RecoveryTarget, output: &Output) -> String {
         RecoveryTarget::Transaction(number) => format!("transaction {number}"),
         RecoveryTarget::BeforeTransaction(number) => format!("before transaction {number}"),
         RecoveryTarget::Lsn(position) => format!("position {}", Lsn(position)),
+        RecoveryTarget::Point(name) => format!("restore point {name}"),
     }
 }
 

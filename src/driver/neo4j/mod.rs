@@ -42,7 +42,7 @@ use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
 use self::online::OnlineBackup;
 use self::restore::Neo4jRestore;
-use super::log::{LogSource, RecoveryTarget};
+use super::log::{LogSource, RecoveryTarget, only_postgres};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest, ServerRecord};
@@ -447,13 +447,8 @@ impl Driver for Neo4jDriver {
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
         match until {
-            RecoveryTarget::Lsn(_) => {
-                let text = "neo4j has no positions that `--to-lsn` could name";
-                Err(Error::new(Code::Usage, text)
-                    .with_hint("name a time with `--to-time`, or a transaction with `--to-tx`"))
-            }
             RecoveryTarget::Time(_) if self.settings.full == BackupKind::Enterprise => Err(enterprise::no_times()),
-            _ => Ok(()),
+            _ => only_postgres(Engine::Neo4j, until).map_or(Ok(()), Err),
         }
     }
 

@@ -25,7 +25,7 @@ mod scratch;
 mod tools;
 mod wal;
 
-use super::log::{LogInbox, LogOutbox, LogSource, RecoveryTarget};
+use super::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
 use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::manifest::{Engine, Manifest};
 use crate::base::clock::wait_until;
@@ -195,14 +195,11 @@ impl Driver for PostgresDriver {
     }
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
-        match until {
-            RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) => {
-                let text = "PostgreSQL does not commit transactions in the order of their numbers";
-                Err(Error::new(Code::Usage, text)
-                    .with_hint("name a time with `--to-time`, or a position of the log with `--to-lsn`"))
-            }
-            _ => Ok(()),
-        }
+        wal::search::search(until).map(|_| ())
+    }
+
+    fn search_log(&self, until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {
+        Ok(wal::search::search(until)?.map(|search| Box::new(search) as Box<dyn LogSearch>))
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

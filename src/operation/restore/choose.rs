@@ -2,6 +2,7 @@
 //! promise. A backup that was named without a target is restored alone; in all other cases the log is replayed over it.
 
 use super::bases::{self, Candidate, Lost};
+use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
 use crate::artifact::log_point;
@@ -44,7 +45,10 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         let planned = context.repository(target, name).and_then(|repository| {
             let found = bases::find(context, target, &repository, named.as_ref(), task)?;
             any_chain |= !found.candidates.is_empty();
-            Ok((with_log(context, target, repository, found.candidates, until, task)?, found.without_log))
+            let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
+            let mut candidates = found.candidates;
+            candidates.retain(|candidate| history.as_ref().is_none_or(|history| &candidate.base.history == history));
+            Ok((with_log(context, target, repository, candidates, until, task)?, found.without_log))
         });
         match planned {
             Ok((chosen, without_log)) => {

@@ -106,6 +106,7 @@ impl LogPlan {
             RecoveryTarget::Transaction(number) => format!("end with transaction {number}"),
             RecoveryTarget::BeforeTransaction(number) => format!("stop before transaction {number}"),
             RecoveryTarget::Lsn(position) => format!("stop before the first record that ends after {}", Lsn(position)),
+            RecoveryTarget::Point(name) => format!("end with the restore point {name}"),
         });
         steps.push(self.lost());
         steps

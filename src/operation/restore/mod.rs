@@ -9,6 +9,7 @@ mod choose;
 pub(crate) mod copy;
 mod fill;
 pub(crate) mod in_place;
+mod landmark;
 mod log_plan;
 mod place;
 mod plan;

@@ -88,7 +88,7 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         *sequence = base.sequence.max(*sequence);
     }
     let admissible = |base: &Base| match until {
-        RecoveryTarget::End => true,
+        RecoveryTarget::End | RecoveryTarget::Point(_) => true,
         RecoveryTarget::Time(time) => base.ended_at <= time,
         RecoveryTarget::Transaction(number) => base.mark.transaction <= number,
         // What a base holds beyond its own end can be cut off with log after it only.
@@ -143,7 +143,7 @@ pub(super) fn path(
     let taken = last.map_or(base_taken_at, |piece| piece.taken_at).max(base_taken_at);
     let covered_until = covered_until.map_or(taken, |covered| covered.max(taken));
     let complete = match until {
-        RecoveryTarget::End => true,
+        RecoveryTarget::End | RecoveryTarget::Point(_) => true,
         RecoveryTarget::Time(time) => time <= covered_until,
         _ => false,
     };
@@ -219,9 +219,7 @@ fn reaches(transaction: u64, piece: Option<&Piece>, until: RecoveryTarget) -> bo
     match until {
         RecoveryTarget::End => false,
         RecoveryTarget::Time(time) => piece.is_some_and(|piece| piece.last_committed_at > time),
-        RecoveryTarget::Transaction(_) | RecoveryTarget::BeforeTransaction(_) | RecoveryTarget::Lsn(_) => {
-            transaction_of(until).is_some_and(|target| transaction >= target)
-        }
+        _ => transaction_of(until).is_some_and(|target| transaction >= target),
     }
 }
 
@@ -230,7 +228,7 @@ pub(super) fn transaction_of(until: RecoveryTarget) -> Option<u64> {
     match until {
         RecoveryTarget::Transaction(number) | RecoveryTarget::Lsn(number) => Some(number),
         RecoveryTarget::BeforeTransaction(number) => Some(number.saturating_sub(1)),
-        RecoveryTarget::End | RecoveryTarget::Time(_) => None,
+        RecoveryTarget::End | RecoveryTarget::Time(_) | RecoveryTarget::Point(_) => None,
     }
 }
 

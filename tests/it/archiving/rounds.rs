@@ -1,13 +1,16 @@
 //! Rounds of what a bad day holds: writers, a base at a random moment, increments, the server killed at a random moment
-//! and started again, and a restore to the end, to a time, and to a position.
+//! and started again, and a restore to the end, to a time, to a position, to a restore point, and to a transaction.
 
 use super::Scene;
 use super::writers::{Acknowledged, INTERVAL, PATIENCE, Writers, holds_all, holds_none, prepare};
 use crate::online::rounds::Random;
+use crate::site::restore_request;
 use jiff::Timestamp;
 use neo4j_backup_agent::artifact::log_point::Lsn;
+use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
-use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::driver::log::{PointName, RecoveryTarget};
+use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
 
 /// How many rounds the campaign plays.
 const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
@@ -16,7 +19,10 @@ const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
 struct Moment {
     /// Before the position was asked for: what was acknowledged then lies before it.
     asked: Timestamp,
+    /// Of the restore point `moment`, which every moment makes.
     position: u64,
+    /// The transaction that was committed next.
+    transaction: u64,
     /// After it was told: what was sent then lies after it.
     time: Timestamp,
 }
@@ -24,13 +30,16 @@ struct Moment {
 impl Moment {
     fn now(scene: &Scene) -> Moment {
         let asked = SystemClock.now();
-        let position = Lsn::parse(&scene.server.sql("SELECT pg_current_wal_insert_lsn()")).expect("a position").0;
-        Moment { asked, position, time: SystemClock.now() }
+        let position = Lsn::parse(&scene.server.sql("SELECT pg_create_restore_point('moment')")).expect("a position").0;
+        let noted = scene.server.sql("INSERT INTO moments VALUES (txid_current()) RETURNING transaction");
+        let transaction = noted.lines().next().and_then(|line| line.parse().ok()).expect("a transaction");
+        Moment { asked, position, transaction, time: SystemClock.now() }
     }
 }
 
 fn play(scene: &Scene, random: &mut Random) -> (Vec<Acknowledged>, Vec<Acknowledged>, Moment, Moment) {
     prepare(&scene.server);
+    scene.server.sql("CREATE TABLE moments (transaction bigint)");
     let writers = Writers::start(&scene.server, 4);
     writers.await_more(50 + random.below(300));
     scene.site.backup("metrics");
@@ -60,6 +69,32 @@ fn play(scene: &Scene, random: &mut Random) -> (Vec<Acknowledged>, Vec<Acknowled
     (archived, writers.stop(), first, second)
 }
 
+/// The newest restore point of a name, and transactions, whose numbers are in no order.
+fn to_what_only_the_log_tells(scene: &Scene, second: &Moment) {
+    let name = PointName::new("moment").expect("a name");
+    let noted = format!("SELECT count(*) FROM moments WHERE transaction = {}", second.transaction);
+    for (directory, until, count) in [
+        ("to-name", RecoveryTarget::Point(name), "0"),
+        ("to-tx", RecoveryTarget::Transaction(second.transaction), "1"),
+        ("before-tx", RecoveryTarget::BeforeTransaction(second.transaction), "0"),
+    ] {
+        let (report, copy) = scene.restore(directory, Some(until));
+        assert_eq!(copy.sql(&noted), count, "{directory}");
+        let reached = report.reached.expect("reached").transaction.expect("a position");
+        match until {
+            RecoveryTarget::Point(_) => assert_eq!(reached, second.position),
+            _ => assert!(reached > second.position, "{directory}"),
+        }
+    }
+    let nothing = RestoreRequest {
+        until: Some(RecoveryTarget::Point(PointName::new("another").expect("a name"))),
+        ..restore_request("metrics", Destination::Into(scene.site.path("nowhere")))
+    };
+    let error = scene.site.ask(&Request::Restore(nothing)).expect_err("there is no such point");
+    assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{error}");
+    assert!(!scene.site.path("nowhere").exists());
+}
+
 // req: X2 X3 D2 D5 D6
 #[test]
 fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_position() {
@@ -87,6 +122,9 @@ fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_position() 
             assert_eq!(report.reached.expect("reached").transaction, Some(moment.position));
             holds_none(&copy, &after(moment.time));
             holds_all(&copy, &before(moment.asked));
+        }
+        if number == 0 {
+            to_what_only_the_log_tells(&scene, &second);
         }
         scene.site.verify().expect("base and batches are sound");
         println!("figure: postgresql round {number}: {} acknowledged and archived, all restored", archived.len());

@@ -95,7 +95,9 @@ fn objection(checkpoint: &Checkpoint, first: &Transaction) -> Option<String> {
 fn last_wanted(until: RecoveryTarget, floor: u64) -> Result<Option<u64>> {
     let last = match until {
         RecoveryTarget::End | RecoveryTarget::Time(_) => return Ok(None),
-        RecoveryTarget::Lsn(_) => return Err(Error::new(Code::Usage, "Neo4j's log has no such positions")),
+        RecoveryTarget::Lsn(_) | RecoveryTarget::Point(_) => {
+            return Err(Error::new(Code::Usage, "Neo4j's log has no such places"));
+        }
         RecoveryTarget::Transaction(last) => last,
         RecoveryTarget::BeforeTransaction(next) => next.saturating_sub(1),
     };

@@ -6,12 +6,14 @@
 //! - [`source`]: the log as the archive reads it
 //! - [`outbox`]: what a recovering server asks for by name
 //! - [`replay`]: what a restore does with batches
+//! - [`search`]: what an operator names and only the log tells
 
 pub(crate) mod name;
 mod outbox;
 pub(crate) mod page;
 pub(crate) mod replay;
 pub(crate) mod scan;
+pub(crate) mod search;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod spool;

@@ -6,6 +6,7 @@
 
 use super::name::{Segment, is_segment_size};
 use super::scan::Scanner;
+use super::search::search;
 use super::source::{mark, timeline_of};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::log_point::Lsn;
@@ -125,6 +126,9 @@ pub(crate) fn ending(
     let size = last.offset;
     if !is_segment_size(size) {
         return Err(failed(format!("the log ends at byte {size} of a segment")));
+    }
+    if search(until)?.is_some() {
+        return Err(failed(format!("its end, {until:?}, was not looked for in the log")));
     }
     let mut found = Found { until, size, end: base.transaction, before: None, crosses: false, committed_at: None };
     let mut scanner = Scanner::new(timeline, size, Some(base.transaction));

@@ -1,6 +1,6 @@
-//! Reads the records of the log, page by page, across segments: each record's checksum is compared, and commits, the
-//! points that a restore can be aimed at, are noted with their times (`XLogRecord` in `src/include/access/xlogrecord.h`,
-//! `xl_xact_commit` in `xact.h`).
+//! Reads the records of the log, page by page, across segments: each record's checksum is compared, and what a restore can
+//! be aimed at, commits and restore points, is noted (`XLogRecord` in `src/include/access/xlogrecord.h`,
+//! `xl_xact_commit` in `xact.h`, `xl_restore_point` in `xlog_internal.h`).
 //!
 //! Nothing of a record is kept but its beginning, so that the largest costs no more than the smallest.
 
@@ -8,12 +8,13 @@ use super::name::Segment;
 use super::page::{PAGE, PageHeader, bytes};
 use crate::artifact::log_point::Lsn;
 use crate::base::{Code, Error, Result};
+use crate::driver::log::PointName;
 use jiff::Timestamp;
 
 /// Bytes of a record's own header.
 const HEADER: usize = 24;
-/// Bytes of a record that are kept: header, headers of its data, and a commit's time.
-const KEPT: usize = 64;
+/// Bytes of a record that are kept: header, headers of its data, and a commit's time or a restore point.
+const KEPT: usize = 104;
 /// Records begin at multiples of this.
 const ALIGNMENT: u64 = 8;
 /// Largest record there can be (`XLogRecordMaxSize`).
@@ -22,6 +23,8 @@ const RECORD_MAX: u32 = 1020 << 20;
 const RM_XLOG: u8 = 0;
 /// Its record that ends a segment early.
 const XLOG_SWITCH: u8 = 0x40;
+/// Its record that names a place (`XLOG_RESTORE_POINT`).
+const XLOG_POINT: u8 = 0x70;
 /// The resource manager of transactions.
 const RM_XACT: u8 = 1;
 /// Which of its operations a record is.
@@ -51,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) end: u64,
     /// If it is a commit.
     pub(crate) commit: Option<Commit>,
+    /// If it is a restore point.
+    pub(crate) point: Option<PointName>,
 }
 
 /// A record of which a part was read.
@@ -218,29 +223,49 @@ impl Scanner {
             true => Some(commit(begun.start, kept).ok_or_else(|| corrupted("a commit has no time"))?),
             false => None,
         };
+        let point = match manager == RM_XLOG && info & 0xF0 == XLOG_POINT {
+            true => Some(point(kept).ok_or_else(|| corrupted("a restore point has no name"))?),
+            false => None,
+        };
         let switched = manager == RM_XLOG && info & 0xF0 == XLOG_SWITCH;
         self.state = if switched { State::Switched } else { State::Between };
         let end = if switched { end.next_multiple_of(self.size) } else { end };
-        tell(Record { start: begun.start, end, commit });
+        tell(Record { start: begun.start, end, commit, point });
         Ok(())
     }
 }
 
-/// The commit in a record's first bytes: the headers of its data come first, then its time.
+/// The commit in a record's first bytes.
 fn commit(start: u64, kept: &[u8]) -> Option<Commit> {
+    let time = time(bytes(kept, data(kept)?)?)?;
+    let xid = u32::from_ne_bytes(bytes(kept, 4)?);
+    Some(Commit { start, time, xid })
+}
+
+/// The name in a restore point's record: it follows the time.
+fn point(kept: &[u8]) -> Option<PointName> {
+    let name = kept.get(data(kept)? + 8..)?.split(|byte| *byte == 0).next()?;
+    let name = &name[..name.len().min(PointName::BYTES_MAX)];
+    PointName::new(&String::from_utf8_lossy(name)).ok()
+}
+
+/// Where a record's own data begins, behind the headers of all its data.
+fn data(kept: &[u8]) -> Option<usize> {
     let mut at = HEADER;
-    let data = loop {
+    loop {
         match kept.get(at)? {
-            255 => break at + 2,
-            254 => break at + 5,
+            255 => return Some(at + 2),
+            254 => return Some(at + 5),
             253 => at += 3,
             252 => at += 5,
             _ => return None,
         }
-    };
-    let microseconds = i64::from_ne_bytes(bytes(kept, data)?).checked_add(EPOCH_MICROSECONDS)?;
-    let xid = u32::from_ne_bytes(bytes(kept, 4)?);
-    Some(Commit { start, time: Timestamp::from_microsecond(microseconds).ok()?, xid })
+    }
+}
+
+fn time(stored: [u8; 8]) -> Option<Timestamp> {
+    let microseconds = i64::from_ne_bytes(stored).checked_add(EPOCH_MICROSECONDS)?;
+    Timestamp::from_microsecond(microseconds).ok()
 }
 
 #[cfg(test)]

@@ -4,25 +4,28 @@ use super::*;
 use crate::driver::postgres::wal::page::tests::first_page;
 use proptest::prelude::*;
 
-const SIZE: u64 = 1 << 20;
-const FIRST: u64 = 3;
+pub(in crate::driver::postgres::wal) const SIZE: u64 = 1 << 20;
+pub(in crate::driver::postgres::wal) const FIRST: u64 = 3;
+pub(in crate::driver::postgres::wal) const CLUSTER_TIMELINE: u32 = 1;
 const CLUSTER: u64 = 42;
 
 /// What a test writes.
 #[derive(Clone, Debug)]
-enum Written {
+pub(in crate::driver::postgres::wal) enum Written {
     /// A record of so many bytes of data.
     Data(usize),
     /// A commit at this second.
     Commit(i64),
+    /// A restore point.
+    Point(String),
     /// The segment ends here.
     Switch,
 }
 
 /// A log as a server writes it.
-struct Log {
-    bytes: Vec<u8>,
-    records: Vec<Record>,
+pub(in crate::driver::postgres::wal) struct Log {
+    pub(in crate::driver::postgres::wal) bytes: Vec<u8>,
+    pub(in crate::driver::postgres::wal) records: Vec<Record>,
 }
 
 fn header_at(position: u64, continued: u32) -> Vec<u8> {
@@ -44,6 +47,13 @@ fn record(kind: &Written) -> Vec<u8> {
             let mut data = vec![253, 1, 0, 255, 8];
             data.extend((second * 1_000_000 - EPOCH_MICROSECONDS).to_ne_bytes());
             (0x80, RM_XACT, data)
+        }
+        Written::Point(name) => {
+            let mut data = vec![255, 72];
+            data.extend(0i64.to_ne_bytes());
+            data.extend(name.as_bytes());
+            data.resize(2 + 72, 0);
+            (XLOG_POINT, RM_XLOG, data)
         }
         Written::Switch => (XLOG_SWITCH, RM_XLOG, Vec::new()),
     };
@@ -80,7 +90,11 @@ impl Log {
                 }
                 _ => None,
             };
-            log.records.push(Record { start, end: log.position(), commit });
+            let point = match kind {
+                Written::Point(name) => Some(PointName::new(name).expect("name")),
+                _ => None,
+            };
+            log.records.push(Record { start, end: log.position(), commit, point });
         }
         log
     }
@@ -96,7 +110,7 @@ impl Log {
     }
 
     /// Whole segments, the last of them filled up by a switch.
-    fn finished(mut written: Vec<Written>) -> Log {
+    pub(in crate::driver::postgres::wal) fn finished(mut written: Vec<Written>) -> Log {
         written.push(Written::Switch);
         Log::write(&written)
     }
@@ -117,6 +131,7 @@ fn written() -> impl Strategy<Value = Vec<Written>> {
         8 => (0usize..20_000).prop_map(Written::Data),
         1 => (900_000usize..1_200_000).prop_map(Written::Data),
         8 => (0i64..2_000_000_000).prop_map(Written::Commit),
+        2 => "[a-z]{1,63}".prop_map(Written::Point),
         1 => Just(Written::Switch),
     ];
     proptest::collection::vec(one, 0..40)
