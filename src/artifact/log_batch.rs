@@ -161,6 +161,9 @@ pub struct LogBatch {
     /// What it was merged of; absent if it was read from the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<Merged>,
+    /// How its history left the one before it, in the server's own words: PostgreSQL's history file of a timeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 impl LogBatch {
@@ -373,6 +376,7 @@ mod tests {
             },
             server_version: "5.26.0".to_owned(),
             merged: None,
+            origin: None,
         }
     }
 

@@ -43,6 +43,12 @@ pub trait LogSource: Send + Sync {
         Ok(())
     }
 
+    /// How the history of a point left the one before it, in the server's own words. `None` where it began itself, or where
+    /// nobody has kept that.
+    fn origin(&self, _mark: &LogMark) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Every repository holds the log up to these points, durably: what lies before all of them is not asked for again.
     fn durable(&self, _marks: &[LogMark]) -> Result<()> {
         Ok(())

@@ -17,7 +17,9 @@ use crate::base::{Code, Error, Result};
 use crate::driver::log::{Asked, LogOutbox, Piece};
 use crate::operation::context::{Context, Target};
 use crate::operation::hand_over;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
+use std::io::{Seek, Write};
 use std::time::Duration;
 
 /// Bytes of log that are unpacked ahead of the server, at least.
@@ -50,10 +52,13 @@ pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, task
     match outbox.asked(name)? {
         Asked::Nothing => Ok(Fetched::Beyond(format!("{name}: there is no such file"))),
         Asked::Origin { stream, history } => {
-            let answer = find::origin(context, target, name, &stream, &history, task)?;
+            let origin = find::origin(context, target, name, &stream, &history, task)?;
             // Servers ask so before they begin to recover and after they have come to the end.
             unpacked.clear()?;
-            Ok(answer)
+            match origin {
+                Some(text) => in_memory(&text).map(Fetched::File),
+                None => Ok(Fetched::Beyond(format!("{name}: no log of that timeline was archived"))),
+            }
         }
         Asked::Piece(piece) => {
             if let Some(file) = unpacked.open(name)? {
@@ -106,6 +111,15 @@ pub fn read_ahead(context: &Context, target: &TargetName, name: &str, task: &Tas
         };
     }
     Ok(())
+}
+
+/// A file that is nowhere.
+fn in_memory(text: &str) -> Result<File> {
+    let failed = |cause: std::io::Error| Error::io("making", "a file in memory".as_ref(), cause);
+    let made = memfd_create("origin", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let mut file = File::from(made);
+    file.write_all(text.as_bytes()).and_then(|()| file.rewind()).map_err(failed)?;
+    Ok(file)
 }
 
 fn outbox(target: &Target) -> Result<&dyn LogOutbox> {

@@ -80,5 +80,6 @@ pub(crate) fn batch(lineage: u32, sequence: u64, from: u64, to: u64) -> LogBatch
         owner: Owner { host: "host".into(), machine_id: "m".into(), data_identity: "0a".into(), epoch: 1 },
         server_version: "1".to_owned(),
         merged: None,
+        origin: None,
     }
 }

@@ -202,7 +202,6 @@ fn compose(
         first_committed_at: first_committed_at.ok_or_else(untimed)?,
         last_committed_at: last_committed_at.ok_or_else(untimed)?,
         start,
-        end,
         segments,
         object,
         created_at: taken_at,
@@ -211,6 +210,8 @@ fn compose(
         owner: context.owner(&source.data_identity, 1),
         server_version: source.server.version.clone(),
         merged: None,
+        origin: target.driver.log().map_or(Ok(None), |log| log.origin(&end))?,
+        end,
     })
 }
 

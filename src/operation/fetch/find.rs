@@ -1,6 +1,5 @@
 //! Which batch holds a file of the log, or that the signed chain ends before it.
 
-use super::Fetched;
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::log_point::Lsn;
 use crate::artifact::manifest::LogPosition;
@@ -61,8 +60,8 @@ pub(super) fn batch(context: &Context, target: &Target, name: &str, piece: &Piec
     }
 }
 
-/// How a history came to be is not archived: if the archive holds any of that history, a server that is told that there is
-/// none would stay on the one before it.
+/// How a history came to be, as its newest batch says it; `None` = nothing of that history is archived. If the archive holds
+/// any of it and does not say, that is an error: a server that is told that there is none would stay on the one before it.
 pub(super) fn origin(
     context: &Context,
     target: &Target,
@@ -70,12 +69,16 @@ pub(super) fn origin(
     stream: &str,
     history: &str,
     task: &Task,
-) -> Result<Fetched> {
+) -> Result<Option<String>> {
     for repository in &target.repositories {
         let asking = |error: Error| error.context(format!("asking repository {repository} for {name}"));
         let repository = context.repository(target, repository).map_err(asking)?;
         let batches = newest_of_lineages(context, target, &repository, stream).map_err(asking)?;
-        let of_batches = batches.iter().any(|batch| batch.end.checksum.as_deref() == Some(history));
+        let of_history = |batch: &&LogBatch| batch.end.checksum.as_deref() == Some(history);
+        if let Some(text) = batches.iter().rev().find(of_history).and_then(|batch| batch.origin.clone()) {
+            return Ok(Some(text));
+        }
+        let of_batches = batches.iter().any(|batch| of_history(&batch));
         let bases = bases::find(context, target, &repository, None, task).map_err(asking)?;
         let of_bases = bases.points(stream).any(|(mark, _)| mark.checksum.as_deref() == Some(history));
         if of_batches || of_bases {
@@ -88,7 +91,7 @@ pub(super) fn origin(
             ));
         }
     }
-    Ok(Fetched::Beyond(format!("{name}: no log of that timeline was archived")))
+    Ok(None)
 }
 
 type Keys = Vec<(BatchPlace, ObjectKey)>;

@@ -189,6 +189,36 @@ fn only_what_lies_behind_the_archive_ends_a_recovery() {
     }
 }
 
+// req: E2
+#[test]
+fn the_history_of_a_timeline_outlives_the_spool() {
+    let scene = Scene::set_up("");
+    scene.server.sql("CREATE TABLE t (n int)");
+    scene.site.backup("metrics");
+    scene.server.sql("INSERT INTO t SELECT generate_series(1, 100)");
+    scene.archive();
+    scene.ask_restore(restore_request("metrics", Destination::InPlace)).expect("restored in place");
+    scene.server.sql("INSERT INTO t SELECT generate_series(101, 200)");
+    // The base of the timeline, and log after it.
+    for _ in 0..2 {
+        scene.server.sql("INSERT INTO t SELECT generate_series(1, 10)");
+        scene.archive();
+    }
+    let own = fs::read(scene.server.data.join("pg_wal/00000002.history")).expect("its own history");
+    fs::remove_dir_all(scene.site.path("state/spool/metrics")).expect("the spool is lost");
+    let bus = PrivateBus::start();
+    let _agent = Agent::start(&scene, bus.address());
+    let to = scene.site.path("fetched");
+    let fetch = |name: &str| {
+        let mut command = Command::new(BACKUPCTL);
+        command.args(["--bus", bus.address(), "wal", "fetch", "metrics", name]).arg(&to).output().expect("the client")
+    };
+    let delivered = || fetch("00000002.history").status.code() == Some(0);
+    assert!(wait_until(PATIENCE, INTERVAL, delivered), "{:?}", fetch("00000002.history"));
+    assert_eq!(fs::read(&to).expect("fetched"), own);
+    assert_eq!(fetch("00000003.history").status.code(), Some(1), "nobody began that timeline");
+}
+
 /// Names of the segments in a directory, in the order of the log.
 fn segments(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("list").flatten();

@@ -2,7 +2,7 @@
 
 use super::name::{Segment, WalFile, is_segment_size};
 use super::page::{self, PAGE};
-use super::source::{PostgresLog, history, timeline_in};
+use super::source::{FIRST_TIMELINE, PostgresLog, history, timeline_in};
 use crate::base::{Code, Error, Result};
 use crate::driver::log::{Asked, LogOutbox, Piece};
 use std::fs::{self, File};
@@ -10,8 +10,6 @@ use std::io::{self, Read, Seek};
 
 /// Characters of a segment's name.
 const SEGMENT_NAME: usize = 24;
-/// The timeline that `initdb` begins.
-const FIRST_TIMELINE: u32 = 1;
 /// Any size of segments, to read names that hold none.
 const ANY_SIZE: u64 = 16 << 20;
 

@@ -21,6 +21,7 @@ use crate::driver::postgres::{control_file, postmaster};
 use crate::driver::ranges::{Range, RangesReader};
 use jiff::Timestamp;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,10 @@ use std::time::Duration;
 
 /// Where `pg_control` has the timeline of the last checkpoint.
 const CHECKPOINT_TIMELINE: usize = 48;
+/// The timeline that `initdb` begins.
+pub(super) const FIRST_TIMELINE: u32 = 1;
+/// Largest history of a timeline that is kept: a thousand timelines are less.
+const HISTORY_BYTES_MAX: u64 = 64 << 10;
 /// Timelines above are taken for something else.
 const TIMELINE_MAX: u32 = 1 << 24;
 /// Most segments in one batch.
@@ -71,6 +76,16 @@ pub(super) fn history(timeline: u32) -> String {
 /// The timeline that a history's name stands for.
 pub(super) fn timeline_in(history: &str) -> Option<u32> {
     u32::from_str_radix(history, 16).ok()
+}
+
+/// Whether a text is a history: lines that each name a timeline and the position where it was left.
+fn leads_from(text: &str) -> bool {
+    let mut lines = text.lines().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let names = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next().is_some_and(|word| word.parse::<u32>().is_ok()) && words.next().and_then(Lsn::parse).is_some()
+    };
+    lines.clone().next().is_some() && lines.all(names)
 }
 
 /// The timeline of a point.
@@ -174,6 +189,25 @@ impl LogInbox for PostgresLog {
 }
 
 impl LogSource for PostgresLog {
+    fn origin(&self, mark: &LogMark) -> Result<Option<String>> {
+        let Some(timeline) = timeline_of(mark).filter(|timeline| *timeline > FIRST_TIMELINE) else { return Ok(None) };
+        let name = format!("{timeline:08X}.history");
+        let file = match self.spooled()?.open(&name)? {
+            Some(file) => file,
+            // A server that began the timeline before it archived has not handed it over.
+            None => match File::open(self.data_directory.join("pg_wal").join(&name)) {
+                Ok(file) => file,
+                Err(_) => return Ok(None),
+            },
+        };
+        let mut content = Vec::new();
+        let read = file.take(HISTORY_BYTES_MAX + 1).read_to_end(&mut content);
+        read.map_err(|cause| Error::io("reading", name.as_ref(), cause))?;
+        // One that is damaged or boundless is none: a restore of ours needs none either.
+        let whole = content.len() as u64 <= HISTORY_BYTES_MAX;
+        Ok(String::from_utf8(content).ok().filter(|text| whole && leads_from(text)))
+    }
+
     fn resume(&self, after: &LogMark, _task: &Task) -> Result<Resumption> {
         let Some(timeline) = timeline_of(after) else {
             return Ok(Resumption::Gap("the archive does not say on which timeline it ends".to_owned()));
