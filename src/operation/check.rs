@@ -6,6 +6,7 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
+use crate::ledger::log::LogEnd;
 use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
 use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::log_reach::{self, Standing};
@@ -219,6 +220,28 @@ fn suspects(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) ->
     Ok(())
 }
 
+/// A restore in place has left the end of the archived log behind, and nothing was archived since: what is in service cannot
+/// be restored.
+fn unarchived_restore(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
+    let Some((at, reached)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
+    let ends = context.ledger.log_ends(&target.name)?;
+    let bases = context.ledger.log_bases(&target.name)?;
+    let of_log = ends.iter().map(|end| &end.chain).chain(bases.iter().map(|base| &base.chain));
+    let newest = of_log.filter(|chain| chain.stream == reached.stream).map(|chain| chain.lineage).max();
+    let beyond = |end: &LogEnd| reached.transaction.is_some_and(|state| end.transaction > state);
+    if newest == Some(reached.lineage) && ends.iter().any(|end| end.chain.lineage == reached.lineage && beyond(end)) {
+        add(Finding {
+            code: "restored-not-archived".to_owned(),
+            severity: Severity::Warning,
+            text: format!(
+                "nothing was archived since the restore in place of {at}: what is in service is in no backup"
+            ),
+            fix: format!("neo4j-backupctl backup {}", target.name),
+        });
+    }
+    Ok(())
+}
+
 fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
     for row in records::rows(context, Some(&target.name))? {
         if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
@@ -236,6 +259,7 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
             add(finding);
         }
     }
+    unarchived_restore(context, target, add)?;
     for status in status::run(context, Some(&target.name))? {
         if let Some(failure) = status.last_failure.as_ref().filter(|failure| tells_of_trouble(failure)) {
             let code = failure.error_code.as_deref().unwrap_or("INTERNAL");

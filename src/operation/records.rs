@@ -284,6 +284,13 @@ fn restore_entry(target: &Target, report: &RestoreReport) -> RestoreEntry {
     }
 }
 
+/// The last restore in place of a target: when it was made, and where in the log it arrived.
+pub(crate) fn last_in_place(context: &Context, target: &TargetName) -> Result<Option<(Timestamp, Reached)>> {
+    let restores = restores(context)?.into_iter();
+    let last = restores.filter(|restore| &restore.target == target && restore.in_place).max_by_key(|last| last.at);
+    Ok(last.and_then(|last| Some((last.at, last.reached?))))
+}
+
 /// Restores, newest first. Set-aside data that is no longer there is not listed; set-aside data that is there is,
 /// whatever the ledger knows of it.
 pub(crate) fn restores(context: &Context) -> Result<Vec<RestoreRecord>> {

@@ -1,8 +1,9 @@
 //! `neo4j.conf`, as far as a backup must know it: where the data lies and where the server listens.
 //!
-//! The format is that of Neo4j's Operations Manual, "The neo4j.conf file": `name=value` lines, `#` comments, the last of
-//! repeated lines counts. Relative directories are relative to the home, those of the transaction logs to the data.
+//! The settings are those of Neo4j's Operations Manual. Relative directories are relative to the home, those of the
+//! transaction logs to the data.
 
+use super::properties;
 use crate::base::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,14 +40,7 @@ impl Conf {
     }
 
     fn parse(text: &str, home: &Path) -> Conf {
-        let settings = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with(['#', '!']))
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-            .collect();
-        Conf { home: home.to_owned(), settings }
+        Conf { home: home.to_owned(), settings: properties::parse(text) }
     }
 
     fn setting(&self, name: &str) -> Option<&str> {
@@ -83,6 +77,11 @@ impl Conf {
     /// `initial.dbms.default_database`.
     pub(super) fn default_database(&self) -> &str {
         self.setting("initial.dbms.default_database").unwrap_or("neo4j")
+    }
+
+    /// The largest heap of the server, as its setting says it; `None` = left to Java.
+    pub(super) fn heap(&self) -> Option<&str> {
+        self.setting("server.memory.heap.max_size")
     }
 
     /// Whether the server asks for a password.

@@ -94,6 +94,8 @@ fn files(driver: &Neo4jDriver, task: &Task, found: &mut Vec<Finding>) -> bool {
     }
     if let Err(error) = occupancy::is_locked(&layout, &[SYSTEM]) {
         found.push(finding("locks-unreadable", Severity::Error, error.message(), error.hint()));
+    } else if let Err(error) = driver.check_whereabouts(&layout, task) {
+        found.push(finding("data-elsewhere", Severity::Error, error.message(), error.hint()));
     }
     crate::driver::Driver::is_running(driver, task).unwrap_or(false)
 }

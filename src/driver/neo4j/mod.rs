@@ -21,6 +21,7 @@ mod dump;
 mod dump_shape;
 mod enterprise;
 mod health;
+mod heap;
 mod installation;
 mod layout;
 mod load;
@@ -29,9 +30,12 @@ mod log_overlay;
 mod occupancy;
 mod online;
 mod private;
+mod properties;
+mod ready;
 mod restore;
 mod scratch;
 mod tree_sink;
+mod whereabouts;
 
 use self::bolt::{Bolt, Cypher};
 use self::conf::Conf;
@@ -56,14 +60,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often a starting server is asked whether it is ready.
-const READY_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stopped server's process may take to disappear.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a TCP connection to Bolt may take when there is no login to try.
-const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a server's parts are and how to reach it.
 #[derive(Clone, Debug)]
@@ -138,6 +138,10 @@ impl Neo4jDriver {
         Some(Bolt { uri, user, password_file: self.settings.password_file.clone() })
     }
 
+    fn check_whereabouts(&self, layout: &Layout, task: &Task) -> Result<()> {
+        whereabouts::check(layout, &self.databases(), &self.settings.home, self.bolt().as_ref(), task)
+    }
+
     fn admin(&self, user: Option<OsUser>) -> Admin {
         Admin {
             program: self.settings.admin.clone(),
@@ -207,18 +211,6 @@ impl Neo4jDriver {
         vec![self.settings.database.as_str(), SYSTEM]
     }
 
-    fn is_ready(&self, task: &Task) -> Result<()> {
-        if let Some(bolt) = self.bolt() {
-            return bolt.read(&self.settings.database, "RETURN 1 AS one", task).map(|_| ());
-        }
-        let Some((host, port)) = self.conf()?.bolt_address() else {
-            let running = self.is_running(task)?;
-            let error = || Error::new(Code::Neo4jUnreachable, "the server is not running");
-            return if running { Ok(()) } else { Err(error()) };
-        };
-        connect(&host, port)
-    }
-
     /// The last census, if the closed store still stands where it was taken: its counts then hold for this moment.
     fn exact_statistics(&self, last_transaction: Option<u64>) -> Option<Statistics> {
         let mark = last_transaction?.to_string();
@@ -261,21 +253,6 @@ impl Neo4jDriver {
     }
 }
 
-/// Whether something accepts connections there.
-fn connect(host: &str, port: u16) -> Result<()> {
-    let fail =
-        |cause: std::io::Error| Error::new(Code::Neo4jUnreachable, format!("connecting to {host}:{port}: {cause}"));
-    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).map_err(fail)?;
-    let mut last = std::io::Error::other("no address");
-    for address in addresses {
-        match std::net::TcpStream::connect_timeout(&address, PORT_TIMEOUT) {
-            Ok(_) => return Ok(()),
-            Err(cause) => last = cause,
-        }
-    }
-    Err(fail(last))
-}
-
 fn ask_version(server: &dyn Cypher, task: &Task) -> Result<Installed> {
     let query = "CALL dbms.components() YIELD name, versions, edition WITH * WHERE name = 'Neo4j Kernel' \
                  RETURN versions[0] AS version, edition";
@@ -294,6 +271,7 @@ impl Driver for Neo4jDriver {
 
     fn inspect(&self, task: &Task) -> Result<Source> {
         let layout = self.layout()?;
+        self.check_whereabouts(&layout, task)?;
         let owner = layout.owner(&self.settings.database)?;
         let store_id = self.store_id(&layout)?;
         let Installed { mut version, edition } = self.server_version(task);
@@ -315,18 +293,7 @@ impl Driver for Neo4jDriver {
     }
 
     fn wait_ready(&self, timeout: Duration, task: &Task) -> Result<()> {
-        let mut outcome = Ok(());
-        wait_until(timeout, READY_INTERVAL, || {
-            outcome = self.is_ready(task);
-            match &outcome {
-                Ok(()) => true,
-                // These do not go away by waiting.
-                Err(error) => {
-                    matches!(error.code(), Code::Cancelled | Code::SecretUnsafe) || bolt::is_refused_login(error)
-                }
-            }
-        });
-        outcome.map_err(|error| error.context(format!("waiting up to {} s for the server", timeout.as_secs())))
+        ready::wait(self, timeout, task)
     }
 
     fn census(&self, task: &Task) -> Result<Census> {

@@ -3,6 +3,7 @@
 
 use super::bolt::{Bolt, Cypher};
 use super::dump::Admin;
+use super::heap;
 use super::layout::{Layout, SYSTEM};
 use super::occupancy;
 use crate::base::clock::{Stopwatch, wait_until};
@@ -29,12 +30,14 @@ const READY_INTERVAL: Duration = Duration::from_millis(200);
 const LEFTOVER_GRACE: Duration = Duration::from_secs(3);
 /// How often another port is tried when someone else took the chosen one in the meantime.
 const PORT_ATTEMPTS: u32 = 3;
+/// How Java ends with `-XX:+ExitOnOutOfMemoryError`, which Neo4j's own scripts set.
+const OUT_OF_MEMORY_STATUS: &str = "exit status: 3";
 /// Bytes of its log that are read for its last words.
 const LOG_TAIL_BYTES: usize = 4096;
 
 /// Writes the configuration of tools and scratch servers for `place` and returns its path. Everything that the home's
 /// own configuration says is left behind; the home serves only for its programs.
-pub(super) fn write_configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -> Result<PathBuf> {
+pub(super) fn write_configuration(place: &RestorePlace, database: &str, server: Option<Server>) -> Result<PathBuf> {
     let directories = ["conf", "logs", "run", "import", "plugins", "dumps", "scripts", "licenses"];
     for name in directories {
         let path = place.workspace.join(name);
@@ -42,7 +45,7 @@ pub(super) fn write_configuration(place: &RestorePlace, database: &str, bolt_por
         give(place, &path)?;
     }
     let path = place.workspace.join("conf/neo4j.conf");
-    fs::write(&path, configuration(place, database, bolt_port)?).map_err(|cause| Error::io("writing", &path, cause))?;
+    fs::write(&path, configuration(place, database, server)?).map_err(|cause| Error::io("writing", &path, cause))?;
     give(place, &path)?;
     Ok(path)
 }
@@ -55,7 +58,7 @@ fn give(place: &RestorePlace, path: &Path) -> Result<()> {
     }
 }
 
-fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -> Result<String> {
+fn configuration(place: &RestorePlace, database: &str, server: Option<Server>) -> Result<String> {
     let text = |path: PathBuf| {
         let text = path.to_str().filter(|text| !text.contains(['\n', '\\']) && !text.contains("$("));
         text.map(str::to_owned).ok_or_else(|| {
@@ -65,8 +68,10 @@ fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -
     };
     let work = |name: &str| text(place.workspace.join(name));
     let (data, logs) = (text(place.directory.clone())?, text(Layout::below(&place.directory).transactions)?);
-    let bolt = match bolt_port {
-        Some(port) => format!("server.bolt.enabled=true\nserver.bolt.listen_address=127.0.0.1:{port}"),
+    let of_server = match server {
+        Some(Server { port, heap_mib }) => format!(
+            "server.bolt.enabled=true\nserver.bolt.listen_address=127.0.0.1:{port}\nserver.memory.heap.max_size={heap_mib}m"
+        ),
         None => "server.bolt.enabled=false".to_owned(),
     };
     Ok(format!(
@@ -86,14 +91,13 @@ fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -
          dbms.security.auth_enabled=false\n\
          dbms.usage_report.enabled=false\n\
          server.default_listen_address=127.0.0.1\n\
-         {bolt}\n\
+         {of_server}\n\
          server.bolt.tls_level=DISABLED\n\
          server.http.enabled=false\n\
          server.https.enabled=false\n\
          server.backup.enabled=false\n\
          server.metrics.enabled=false\n\
          server.memory.heap.initial_size=128m\n\
-         server.memory.heap.max_size=512m\n\
          server.memory.pagecache.size=64m\n\
          db.tx_log.preallocate=false\n\
          # Bolt waits ten seconds for its idle threads after the stores are closed.\n\
@@ -108,12 +112,20 @@ fn configuration(place: &RestorePlace, database: &str, bolt_port: Option<u16>) -
     ))
 }
 
+/// What only a configuration of a server says, not that of a tool.
+#[derive(Clone, Copy)]
+pub(super) struct Server {
+    port: u16,
+    heap_mib: u64,
+}
+
 /// A running scratch server. Dropping it kills it.
 pub(super) struct Scratch {
     running: Running,
     layout: Layout,
     database: String,
     bolt: Bolt,
+    heap_mib: u64,
 }
 
 /// How a start went.
@@ -136,9 +148,9 @@ impl Scratch {
     ) -> Result<Start> {
         let mut attempt = 1;
         loop {
-            let port = free_port()?;
-            write_configuration(place, database, Some(port))?;
-            match Scratch::start_on(port, admin, command, place, database, task)? {
+            let server = Server { port: free_port()?, heap_mib: heap::of_scratch(&admin.conf, &admin.home) };
+            write_configuration(place, database, Some(server))?;
+            match Scratch::start_on(server, admin, command, place, database, task)? {
                 Start::Failed(said) if attempt < PORT_ATTEMPTS && said.contains("already in use") => attempt += 1,
                 start => return Ok(start),
             }
@@ -146,7 +158,7 @@ impl Scratch {
     }
 
     fn start_on(
-        port: u16,
+        server: Server,
         admin: &Admin,
         command: &Path,
         place: &RestorePlace,
@@ -164,9 +176,10 @@ impl Scratch {
             .launcher
             .launch(&tool, Streams::default(), task)
             .map_err(|error| error.context("starting a scratch server"))?;
+        let Server { port, heap_mib } = server;
         let bolt = Bolt { uri: format!("bolt://127.0.0.1:{port}"), user: "neo4j".to_owned(), password_file: None };
         let layout = Layout::below(&place.directory);
-        let scratch = Scratch { running, layout, database: database.to_owned(), bolt };
+        let scratch = Scratch { running, layout, database: database.to_owned(), bolt, heap_mib };
         scratch.await_ready(place, task)
     }
 
@@ -176,9 +189,11 @@ impl Scratch {
         while watch.elapsed() < READY_TIMEOUT {
             task.check()?;
             if !self.running.is_alive() {
+                let heap_mib = self.heap_mib;
                 let finished = self.running.wait()?;
                 let words = last_words(&place.workspace, &finished.stderr);
-                return Ok(Start::Failed(format!("the server ended ({}); it said: {words}", finished.status)));
+                let heap = out_of_memory(heap_mib, &words, &finished.status);
+                return Ok(Start::Failed(format!("{heap}the server ended ({}); it said: {words}", finished.status)));
             }
             match self.status(place, task) {
                 Ok(Status::Online) => return Ok(Start::Ready(Box::new(self))),
@@ -263,6 +278,19 @@ fn free_port() -> Result<u16> {
         .map_err(|cause| Error::new(Code::IoFailed, format!("looking for a free port on 127.0.0.1: {cause}")))
 }
 
+/// What to do about a heap that was too small; empty if it was not that.
+fn out_of_memory(heap_mib: u64, words: &str, status: &str) -> String {
+    match status == OUT_OF_MEMORY_STATUS || words.contains("OutOfMemoryError") {
+        true => format!(
+            "its heap of {} MiB was too small for what it had to replay, and the backup may be sound: raise \
+             `server.memory.heap.max_size` in the server's neo4j.conf, free memory on this host, or restore with \
+             `--no-recover`; ",
+            heap_mib
+        ),
+        false => String::new(),
+    }
+}
+
 /// The end of the server's log, or else of its standard error.
 fn last_words(workspace: &Path, stderr: &str) -> String {
     let log = fs::read(workspace.join("logs/neo4j.log")).unwrap_or_default();
@@ -296,7 +324,8 @@ mod tests {
 
     #[test]
     fn the_configuration_names_nothing_but_the_place() {
-        let text = configuration(&place("/restored"), "graph", Some(4711)).expect("configuration");
+        let text = configuration(&place("/restored"), "graph", Some(Server { port: 4711, heap_mib: 512 }))
+            .expect("configuration");
         for line in text.lines().filter(|line| line.starts_with("server.directories.")) {
             let value = line.split_once('=').expect("setting").1;
             assert!(value.starts_with("/restored") || value.starts_with("/w/"), "{line}");

@@ -59,6 +59,9 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
                 for (name, error) in &failures {
                     task.warn(format!("repository {name}: {error}"));
                 }
+                if until == RecoveryTarget::End {
+                    refuse_what_was_left(context, target, &chosen)?;
+                }
                 return match without_log {
                     // The last state that is stored is wanted: it may be that of a backup without a log.
                     Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
@@ -81,6 +84,35 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         });
     }
     Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
+}
+
+/// A restore in place to an earlier state leaves the end of its history behind. As long as nothing was archived since, that
+/// end is still the newest there is, and nobody who does not name it wants it back.
+fn refuse_what_was_left(context: &Context, target: &Target, chosen: &Chosen) -> Result<()> {
+    let Some(log) = &chosen.log else { return Ok(()) };
+    let Some((last, reached)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
+    let of_history = (&reached.stream, reached.lineage) == (&log.history.stream, log.history.lineage);
+    let Some(state) = reached.transaction.filter(|state| of_history && *state < log.end.transaction) else {
+        return Ok(());
+    };
+    let engine = chosen.manifest.engine;
+    let text = format!(
+        "{} was restored in place to {} at {last}, and nothing was archived since: the archive ends with {} of the history \
+         that was left then",
+        target.name,
+        log_point::named(engine, state),
+        log_point::named(engine, log.end.transaction)
+    );
+    let command = |point| {
+        format!("`neo4j-backupctl restore {} {} {}`", target.name, chosen.manifest.id, log_point::option(engine, point))
+    };
+    Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
+        "{} gives the state that was restored, {} the one that was left; `neo4j-backupctl backup {}` makes what is in service \
+         restorable",
+        command(state),
+        command(log.end.transaction),
+        target.name
+    )))
 }
 
 /// How far the ledger knows the archive of any repository to reach.

@@ -4,7 +4,7 @@
 //! not come up healthy on the new data, the exchange is undone and the old data is in service again.
 
 use super::choose::Chosen;
-use super::staging::{AREA_PREFIX, SET_ASIDE};
+use super::staging::{AREA_PREFIX, FILLED, SET_ASIDE};
 use super::{fill, needed_bytes, place, refuse_unhealthy, staging};
 use crate::base::atomic_file;
 use crate::base::process::{LocalLauncher, OsUser, Tool, run as run_tool};
@@ -41,7 +41,7 @@ pub(super) fn run(
     let area = area_of(&live[0])?.join(format!("{AREA_PREFIX}{}", report.restore));
     report.directory = live[0].live.clone();
     place::check_room(&area, needed_bytes(chosen))?;
-    report.steps.push(format!("fill and check {}", area.join("new").display()));
+    report.steps.push(format!("fill and check {}", area.join(FILLED).display()));
     report.steps.push(
         "stop the server, set the current data aside, put the new data in its place, start the server".to_owned(),
     );
@@ -56,17 +56,19 @@ pub(super) fn run(
         return Ok(());
     }
 
-    let claimed = staging::claim(context, &report.restore, &area.join("new"))?;
-    fill::fill(context, target, chosen, &area.join("new"), request, task)?.tell(report);
+    let filled = area.join(FILLED);
+    let claimed = staging::claim(context, &report.restore, &filled)?;
+    fill::fill(context, target, chosen, &filled, request, task)?.tell(report);
     refuse_unhealthy(&report.checks)?;
-    let (plan, _relocated) = plan_swap(context, target, report, &live, &area, task)?;
+    let (plan, mut claims) = plan_swap(context, target, report, &live, &area, task)?;
+    claims.push(claimed);
     report.set_aside = plan.exchanges.iter().filter(|e| e.live.exists()).map(|e| e.set_aside.clone()).collect();
     // The archive holds files of the log open against pruning; no lane of ours reads them now.
     if let Some(log) = target.driver.log() {
         log.release();
     }
-    exchange(context, target, &plan, chosen, report, running, task)?;
-    claimed.clear();
+    exchange(context, target, &plan, &mut claims, chosen, report, running, task)?;
+    claims.into_iter().for_each(staging::Claim::clear);
     Ok(())
 }
 
@@ -136,12 +138,12 @@ fn plan_swap(
     let mut exchanges = Vec::new();
     let mut relocated = Vec::new();
     for path in live {
-        let mut staged = area.join("new").join(&path.staged);
+        let mut staged = area.join(FILLED).join(&path.staged);
         if !staged.exists() {
             continue;
         }
         if !same_filesystem(&path.live, area)? {
-            let other = area_of(path)?.join(format!("{AREA_PREFIX}{}", report.restore)).join("new").join(&path.staged);
+            let other = area_of(path)?.join(format!("{AREA_PREFIX}{}", report.restore)).join(FILLED).join(&path.staged);
             place::check_room(&other, tree_bytes(&staged))?;
             relocated.push(staging::claim(context, &report.restore, &other)?);
             copy_tree(&staged, &other, task)?;
@@ -173,10 +175,12 @@ fn copy_tree(from: &Path, to: &Path, task: &Task) -> Result<()> {
 }
 
 /// Stops, exchanges, starts, looks; undoes it all if the look disappoints.
+#[allow(clippy::too_many_arguments)]
 fn exchange(
     context: &Context,
     target: &Target,
     plan: &SwapPlan,
+    claims: &mut [staging::Claim],
     chosen: &Chosen,
     report: &mut RestoreReport,
     running: bool,
@@ -197,15 +201,20 @@ fn exchange(
         make_parents(context, &exchange.live, &exchange.staged)?;
     }
     context.host.swap(plan, task)?;
+    // Clients may write from the start on, whatever becomes of the exchange.
+    if let Err(error) = claims.iter_mut().try_for_each(|claim| serve(claim, plan)) {
+        context.host.undo_swap(plan, task)?;
+        return Err(error.context("the exchange was taken back"));
+    }
     let healthy = start(context, target, stopped, task).and_then(|started| match started {
         true => look(target, chosen, report, task),
         false => Ok(()),
     });
     if let Err(error) = healthy {
         task.warn(format!("the new data is taken out of service again: {error}"));
-        undo(context, target, plan, task)?;
+        let undone = undo(context, target, plan, task);
         report.set_aside.clear();
-        return Err(error.recode(Code::RestoreHealthFailed).context("the earlier data is in service again"));
+        return Err(taken_back(error, undone, plan));
     }
     // On record before the journal goes, so that the set-aside data is never forgotten.
     records::set_aside(context, target, report)?;
@@ -217,6 +226,26 @@ fn exchange(
         task.info(format!("the data is in place; start the server of {} yourself", target.name));
     }
     Ok(())
+}
+
+/// What is filled in at a claim goes, if it comes back, where the data would be that it takes the place of.
+fn serve(claim: &mut staging::Claim, plan: &SwapPlan) -> Result<()> {
+    let filled = claim.directory().to_owned();
+    let within = plan.exchanges.iter().find_map(|e| Some((e, e.staged.strip_prefix(&filled).ok()?)));
+    let aside = within.and_then(|(exchange, rest)| exchange.set_aside.ancestors().nth(rest.components().count()));
+    aside.map_or(Ok(()), |aside| claim.serve(aside.to_owned()))
+}
+
+/// Why the new data is not in service, and where everything is.
+fn taken_back(error: Error, undone: Result<()>, plan: &SwapPlan) -> Error {
+    let kept = plan.exchanges.first().map_or(Path::new(""), |exchange| exchange.set_aside.as_path());
+    let kept = kept.ancestors().find(|path| path.ends_with(SET_ASIDE)).unwrap_or(kept).display();
+    let after = match undone {
+        Ok(()) => "the earlier data is in service again".to_owned(),
+        Err(also) => format!("the earlier data is put back, and its server does not answer yet ({also})"),
+    };
+    let text = format!("{after}; what was in service meanwhile, and may have been written to, is kept in {kept}");
+    error.recode(Code::RestoreHealthFailed).context(text)
 }
 
 /// Makes the directories above `path` that are missing, owned like the restored data.

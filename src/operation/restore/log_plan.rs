@@ -198,9 +198,13 @@ pub(super) fn make(
                     log_point::named(manifest.engine, end.transaction),
                     end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
                 );
+                // The same number may be in several histories: the backup says which one is meant.
                 Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
-                    "`{}` restores all that is archived of this history",
-                    log_point::option(manifest.engine, end.transaction)
+                    "`neo4j-backupctl restore {} {} {}` restores all that is archived of lineage {}",
+                    target.name,
+                    manifest.id,
+                    log_point::option(manifest.engine, end.transaction),
+                    base.history.lineage
                 )))
             }
         },

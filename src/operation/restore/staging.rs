@@ -1,9 +1,10 @@
 //! Directories that a restore is filling, on durable record until they are whole or gone. After a kill, the agent's
 //! next start empties what is on record.
 
-use crate::base::task::Task;
+use crate::base::task::{Severity, Task};
 use crate::base::{Error, Result, atomic_file, clock};
 use crate::operation::context::Context;
+use crate::operation::records::{self, Happening};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::{fs, io};
 
 /// Directories of ours beside live data start with this.
 pub(crate) const AREA_PREFIX: &str = ".neo4j-backup-";
+/// Where in such a directory a restore is filled in.
+pub(super) const FILLED: &str = "new";
 /// Where in such a directory the earlier data lies.
 pub(crate) const SET_ASIDE: &str = "set-aside";
 /// How long processes that were killed may go on writing into a directory that is to be cleared.
@@ -26,6 +29,9 @@ struct Record {
     directory: PathBuf,
     /// Whether the directory itself was made by us, and goes with its content.
     made: bool,
+    /// Where it belongs if it comes back here after a server was started on it: clients may have written to it.
+    #[serde(default)]
+    served: Option<PathBuf>,
 }
 
 fn record_path(context: &Context, restore: &str, number: usize) -> PathBuf {
@@ -48,9 +54,8 @@ pub(super) struct Claim {
 pub(super) fn claim(context: &Context, restore: &str, directory: &Path) -> Result<Claim> {
     let number = (0..).find(|number| !record_path(context, restore, *number).exists()).unwrap_or(0);
     let path = record_path(context, restore, number);
-    let record = Record { directory: directory.to_owned(), made: !directory.exists() };
-    let text = serde_json::to_vec(&record).unwrap_or_default();
-    atomic_file::write(&path, &text, 0o600)?;
+    let record = Record { directory: directory.to_owned(), made: !directory.exists(), served: None };
+    write(&record, &path)?;
     let claim = Claim { record, path, settled: false };
     // The database's own account must be able to pass through to the directory that becomes its own.
     let parents =
@@ -71,15 +76,62 @@ impl Claim {
     }
 
     /// What was written goes away.
-    pub(super) fn clear(self) {}
+    pub(super) fn clear(mut self) {
+        self.record.served = None;
+    }
+
+    /// A server is about to be started on what was written here. Should that come back, it is set aside as `aside`, not
+    /// removed.
+    pub(super) fn serve(&mut self, aside: PathBuf) -> Result<()> {
+        self.record.served = Some(aside);
+        write(&self.record, &self.path)
+    }
+
+    /// The directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.record.directory
+    }
+}
+
+fn write(record: &Record, path: &Path) -> Result<()> {
+    atomic_file::write(path, &serde_json::to_vec(record).unwrap_or_default(), 0o600)
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.settled && clear(&self.record).is_ok() {
+        if !self.settled && settle(&self.record).is_ok() {
             let _ = atomic_file::remove(&self.path);
         }
     }
+}
+
+/// Clears a directory, or sets aside what it holds where a server was started on that. Says where it is then.
+fn settle(record: &Record) -> Result<Option<PathBuf>> {
+    let came_back = |aside: &&PathBuf| holds_files(&record.directory) && !holds_files(aside);
+    let Some(aside) = record.served.clone().filter(|aside| came_back(&aside)) else {
+        return clear(record).map(|()| None);
+    };
+    remove_empty(&aside);
+    let parents = aside.parent().map_or(Ok(()), fs::create_dir_all);
+    let moved = parents.and_then(|()| fs::rename(&record.directory, &aside));
+    moved.map_err(|cause| Error::io("setting aside", &record.directory, cause))?;
+    for path in [&aside, &record.directory] {
+        atomic_file::sync_parent(path)?;
+    }
+    Ok(Some(aside))
+}
+
+/// Whether there is more below than empty directories.
+fn holds_files(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => holds_files(&entry.path()),
+        _ => true,
+    })
+}
+
+fn is_area(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AREA_PREFIX))
 }
 
 /// Clears a directory, and again for a while if it fills while it is emptied: the processes of a scratch server that was
@@ -100,8 +152,7 @@ fn clear(record: &Record) -> Result<()> {
 /// Removes our own directory beside the data in service that holds `path`, unless data was set aside in it: only empty
 /// directories can go.
 pub(super) fn remove_area_above(path: &Path) {
-    let is_area = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AREA_PREFIX));
-    if let Some(area) = path.ancestors().find(is_area) {
+    if let Some(area) = path.ancestors().find(|path| is_area(path)) {
         remove_empty(area);
     }
 }
@@ -138,10 +189,65 @@ pub(crate) fn recover(context: &Context, task: &Task) -> Vec<String> {
         else {
             continue;
         };
-        match clear(&record).and_then(|()| atomic_file::remove(&entry.path())) {
-            Ok(()) => lines.push(format!("removed the unfinished restore in {}", record.directory.display())),
+        match settle(&record).and_then(|aside| atomic_file::remove(&entry.path()).map(|()| aside)) {
+            Ok(Some(aside)) => {
+                let text =
+                    format!("kept what was in service meanwhile, and may have been written to, in {}", aside.display());
+                tell(context, &text, task);
+                lines.push(text);
+            }
+            Ok(None) => lines.push(format!("removed the unfinished restore in {}", record.directory.display())),
             Err(error) => task.warn(format!("an unfinished restore could not be removed: {error}")),
         }
     }
     lines
+}
+
+/// On record, since whoever misses something looks there.
+fn tell(context: &Context, text: &str, task: &Task) {
+    let happening = Happening {
+        severity: Severity::Error,
+        name: "restore-undone",
+        target: None,
+        job: None,
+        actor: "neo4j-backupd",
+        text,
+    };
+    if let Err(error) = records::event(context, happening) {
+        task.warn(format!("{text}; that could not be put on record: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_served_is_set_aside_and_all_else_is_removed() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let area = directory.path().join(format!("{AREA_PREFIX}graph-20261120T020000Z"));
+        let filled = area.join(FILLED);
+        let aside = area.join(SET_ASIDE);
+        let record =
+            |served: bool| Record { directory: filled.clone(), made: true, served: served.then(|| aside.clone()) };
+        let fill = || {
+            fs::create_dir_all(filled.join("databases/graph")).expect("mkdir");
+            fs::write(filled.join("databases/graph/neostore"), b"written to").expect("write");
+        };
+        fill();
+        fs::create_dir_all(area.join(SET_ASIDE).join("databases")).expect("what an exchange leaves");
+        assert_eq!(settle(&record(true)).expect("settle").as_ref(), Some(&aside));
+        assert_eq!(fs::read(aside.join("databases/graph/neostore")).expect("kept"), b"written to");
+        assert!(!filled.exists());
+
+        // The exchange stands: what is set aside there is the earlier data.
+        fill();
+        assert_eq!(settle(&record(true)).expect("settle"), None);
+        assert!(!filled.exists() && aside.join("databases/graph/neostore").exists());
+
+        fs::remove_dir_all(&area).expect("remove");
+        fill();
+        assert_eq!(settle(&record(false)).expect("settle"), None);
+        assert!(!area.exists());
+    }
 }

@@ -48,6 +48,14 @@ fn a_restore_in_place_begins_a_lineage_and_both_can_be_restored() {
     let (site, first) = archived(10, &[10]);
     in_place(&site, Some(RecoveryTarget::Transaction(15)));
     assert_eq!(live(&site), first[15]);
+    // As long as nothing was archived since, the archive ends with what was just left: nobody wants that back unasked.
+    let error = restore(&site, None, &site.path("out")).expect_err("it was left");
+    assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{error}");
+    assert!(error.hint().contains("--to-tx 15` gives the state that was restored"), "{}", error.hint());
+    let checked = || String::from_utf8_lossy(&site.run(&["check", "sim"]).stdout).into_owned();
+    let warned = || checked().contains("nothing was archived since the restore in place");
+    assert!(warned());
+    assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(20))).0, first[20]);
     let mut second = first[..=15].to_vec();
     let database = site.path("database");
     for number in 16..=30 {
@@ -56,6 +64,7 @@ fn a_restore_in_place_begins_a_lineage_and_both_can_be_restored() {
     }
     let report = archive(&site);
     assert_eq!((report.bases.len(), report.repositories[0].lineage, report.gaps.len()), (1, 2, 0), "{report:?}");
+    assert!(!warned());
     commit(&site, 3, &mut second);
     assert_eq!(archive(&site).repositories[0].lineage, 2);
     assert_eq!(restored(&site, None).0, live(&site));

@@ -1,6 +1,6 @@
 //! Restores that are refused or undone.
 
-use super::{as_if_nothing_happened, control, failed, failed_by_name, server_is_up};
+use super::{as_if_nothing_happened, control, debris, failed, failed_by_name, server_is_up};
 use crate::site::{Site, content, restore_request};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::task::Task;
@@ -117,7 +117,8 @@ fn new_data_on_which_the_server_does_not_come_up_is_taken_out_of_service_again()
     // A server that comes up on the earlier data only.
     control(&site, "ready-or-not", "");
     let script = format!(
-        "cd {}; touch running; if test -e data/later; then rm -f control/fail-ready; else touch control/fail-ready; fi",
+        "cd {}; touch running; if test -e data/later; then rm -f control/fail-ready; \
+         else touch control/fail-ready data/by-a-client; fi",
         site.path("database").display()
     );
     let mut context = site.context();
@@ -132,5 +133,11 @@ fn new_data_on_which_the_server_does_not_come_up_is_taken_out_of_service_again()
     assert!(server_is_up(&site));
     assert!(content(&site.path("database/data")) == before, "the earlier data is not back");
     drop(context);
+    // What clients wrote while the new data was in service is nowhere else.
+    let left = debris(&site);
+    let [area] = &left[..] else { panic!("{left:?}") };
+    assert!(area.join("set-aside/data/by-a-client").exists() && !area.join("new").exists());
+    assert!(error.message().contains(&area.join("set-aside").display().to_string()), "{error:?}");
+    fs::remove_dir_all(area).expect("remove");
     as_if_nothing_happened(&site);
 }

@@ -3,7 +3,8 @@
 use super::{EnterpriseBackup, EnterprisePlan};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::driver::neo4j::{Neo4jDriver, connect};
+use crate::driver::neo4j::Neo4jDriver;
+use crate::driver::neo4j::ready::connect;
 use crate::driver::{Driver, FullBackup};
 use std::path::Path;
 

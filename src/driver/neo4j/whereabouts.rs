@@ -1,0 +1,45 @@
+//! Whether the server that runs has the files open that `neo4j.conf` leads to. Another store that lies there, an old one
+//! or a copy, would be backed up as if it were the one in service.
+
+use super::bolt::{self, Bolt, Cypher};
+use super::layout::{Layout, SYSTEM};
+use super::occupancy;
+use crate::base::task::Task;
+use crate::base::{Code, Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// Where the running server keeps its data.
+const QUERY: &str = "SHOW SETTINGS 'server.directories.data' YIELD value";
+
+/// Error `NEO4J_UNSUPPORTED` if a server of this target answers and nobody has the files of `layout` open.
+pub(super) fn check(layout: &Layout, databases: &[&str], home: &Path, bolt: Option<&Bolt>, task: &Task) -> Result<()> {
+    if occupancy::is_locked(layout, databases)? {
+        return Ok(());
+    }
+    let data = layout.databases.parent().unwrap_or(&layout.databases);
+    let said = match bolt.map(|bolt| bolt.read(SYSTEM, QUERY, task)) {
+        Some(Ok(answer)) => {
+            let row = answer.rows.first();
+            row.and_then(|row| row.get("value")).and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
+        Some(Err(error)) if error.code() == Code::Cancelled => return Err(error),
+        Some(Err(error)) if bolt::is_refused_login(&error) && occupancy::has_process(home) => String::new(),
+        // Nobody answers: a server that starts, one that ends, or none.
+        _ => return Ok(()),
+    };
+    // It may have opened them meanwhile.
+    if same(Path::new(&said), data) || occupancy::is_locked(layout, databases)? {
+        return Ok(());
+    }
+    let elsewhere = if said.is_empty() { "elsewhere".to_owned() } else { format!("in {said}") };
+    let text =
+        format!("the server answers, and it has no files open in {}: it keeps its data {elsewhere}", data.display());
+    Err(Error::new(Code::Neo4jUnsupported, text).with_hint(
+        "let `conf` and `home` of the target be those that the server was started with, and `bolt` be its address",
+    ))
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
