@@ -2,7 +2,9 @@
 //!
 //! Everything from where recovery starts up to the end is verified on the way: no server sees bytes that do not close.
 
-use super::checkpoint::{Checkpoint, last_checkpoint};
+mod place;
+
+use super::checkpoint::last_checkpoint;
 use super::files::{TRANSACTIONS, numbered};
 use super::format::unsupported;
 use super::scan::{Predecessor, Transaction};
@@ -45,7 +47,7 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
     let last_wanted = last_wanted(plan.until, floor)?;
     let (file, offset) = checkpoint.recovery_start;
     let at_position = checkpoint.recovery_start == (checkpoint.log_version, checkpoint.log_offset);
-    let mut end = at_position.then(|| checkpoint.mark());
+    let mut end = None;
     let mut walk = Walk::from(directory, file, offset, Predecessor::default())?;
     let mut beyond = None;
     let mut first = true;
@@ -53,7 +55,7 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
         task.check()?;
         if std::mem::take(&mut first)
             && at_position
-            && let Some(objection) = objection(&checkpoint, &transaction)
+            && let Some(objection) = place::objection(directory, &checkpoint, &transaction)?
         {
             return Err(Error::new(
                 Code::LogCorrupted,
@@ -70,6 +72,9 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
         }
         end = Some(transaction.mark(file));
     }
+    if end.is_none() && at_position {
+        end = Some(place::end(directory, &checkpoint)?);
+    }
     let found = end.as_ref().map_or(0, |end| end.transaction);
     let Some(end) = end.filter(|end| end.transaction >= floor) else {
         let text = format!("the log ends after transaction {found}, the base needs it up to {floor}");
@@ -82,13 +87,6 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
     }
     truncate(directory, &end)?;
     Ok(end)
-}
-
-/// Why a transaction cannot be the first after a checkpoint's place. Writers commit side by side: the last transaction that
-/// a checkpoint names may lie behind the place that it names, and then those between the two come first.
-fn objection(checkpoint: &Checkpoint, first: &Transaction) -> Option<String> {
-    let overlaps = first.id <= checkpoint.transaction;
-    Predecessor::from(&checkpoint.mark()).objection(first).filter(|_| !overlaps)
 }
 
 /// The last transaction of a target that names one.

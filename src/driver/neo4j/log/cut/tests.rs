@@ -99,12 +99,43 @@ fn every_kind_of_target_ends_the_log_where_it_says() {
 }
 
 #[test]
-fn a_checkpoint_among_writers_may_name_a_transaction_behind_its_place_but_none_before_it() {
+fn a_checkpoint_among_writers_may_name_another_transaction_than_the_last_before_its_place() {
     let site = Site::new();
     let (_, fifth) = site.written[&5].clone();
     let ahead = |c| Checkpoint { transaction: 5, checksum: fifth.checksum, append_index: fifth.append_index, ..c };
     site.checkpoint(ahead);
     site.ends_with(10, &site.cut(RecoveryTarget::End).expect("cut"));
+    // Or before it: then the log itself shows what lies between the two.
+    let site = Site::new();
+    let (_, second) = site.written[&2].clone();
+    let behind = |c| Checkpoint { transaction: 2, checksum: second.checksum, append_index: second.append_index, ..c };
+    site.checkpoint(behind);
+    site.ends_with(10, &site.cut(RecoveryTarget::End).expect("cut"));
+    // At the beginning of a file its header does.
+    let site = Site::new();
+    let fifth_starts = site.written[&5].1.start;
+    site.checkpoint(|c| Checkpoint {
+        log_version: 1,
+        log_offset: fifth_starts,
+        recovery_start: (1, fifth_starts),
+        ..c
+    });
+    site.ends_with(10, &site.cut(RecoveryTarget::End).expect("cut"));
+    // Nothing follows.
+    let site = Site::new();
+    let (file, last) = site.written[&10].clone();
+    let ninth = site.written[&9].1.clone();
+    site.checkpoint(|c| Checkpoint {
+        log_version: file,
+        log_offset: last.end,
+        recovery_start: (file, last.end),
+        transaction: 9,
+        checksum: ninth.checksum,
+        append_index: ninth.append_index,
+        ..c
+    });
+    site.ends_with(10, &site.cut(RecoveryTarget::End).expect("cut"));
+    // Another transaction of that number is another history.
     let site = Site::new();
     site.checkpoint(|c| Checkpoint { transaction: 2, ..c });
     assert_eq!(site.cut(RecoveryTarget::End).map_err(|error| error.code()), Err(Code::LogCorrupted));
