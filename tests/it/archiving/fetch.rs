@@ -205,6 +205,8 @@ fn the_history_of_a_timeline_outlives_the_spool() {
         scene.archive();
     }
     let own = fs::read(scene.server.data.join("pg_wal/00000002.history")).expect("its own history");
+    // A server that runs would go on handing over into it.
+    scene.server.stop();
     fs::remove_dir_all(scene.site.path("state/spool/metrics")).expect("the spool is lost");
     let bus = PrivateBus::start();
     let _agent = Agent::start(&scene, bus.address());
