@@ -237,12 +237,15 @@ fn serve(claim: &mut staging::Claim, plan: &SwapPlan) -> Result<()> {
 }
 
 /// Why the new data is not in service, and where everything is.
-fn taken_back(error: Error, undone: Result<()>, plan: &SwapPlan) -> Error {
+fn taken_back(error: Error, undone: Result<Result<()>>, plan: &SwapPlan) -> Error {
     let kept = plan.exchanges.first().map_or(Path::new(""), |exchange| exchange.set_aside.as_path());
     let kept = kept.ancestors().find(|path| path.ends_with(SET_ASIDE)).unwrap_or(kept).display();
     let after = match undone {
-        Ok(()) => "the earlier data is in service again".to_owned(),
-        Err(also) => format!("the earlier data is put back, and its server does not answer yet ({also})"),
+        Ok(Ok(())) => "the earlier data is in service again".to_owned(),
+        Err(also) => {
+            return error.recode(Code::SwapFailed).context(format!("taking the exchange back failed ({also})"));
+        }
+        Ok(Err(also)) => format!("the earlier data is put back, and its server does not answer yet ({also})"),
     };
     let text = format!("{after}; what was in service meanwhile, and may have been written to, is kept in {kept}");
     error.recode(Code::RestoreHealthFailed).context(text)
@@ -315,9 +318,10 @@ fn look(target: &Target, chosen: &Chosen, report: &mut RestoreReport, task: &Tas
     refuse_unhealthy(&report.checks)
 }
 
-fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Result<()> {
+/// Puts the earlier data back; within, whether its server came up again.
+fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Result<Result<()>> {
     let stopped = stop_if_needed(context, target, task)?;
     context.host.undo_swap(plan, task)?;
     plan.exchanges.iter().for_each(|exchange| staging::remove_area_above(&exchange.set_aside));
-    start(context, target, stopped, task).map(|_| ())
+    Ok(start(context, target, stopped, task).map(|_| ()))
 }

@@ -6,6 +6,8 @@ use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::operation::request::{Destination, RestoreRequest};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 // req: D5 X2 X4
 #[test]
@@ -31,6 +33,14 @@ fn a_dropped_table_comes_back_and_the_log_goes_on_in_a_history_of_its_own() {
     crate::roundtrip::all_passed(&judged, &["connectivity", "recovered_end", "timeline", "in_service"]);
     assert_eq!(server.sql("SELECT count(*), max(n) FROM kept"), "901|901");
     assert_eq!(server.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
+    // Whatever a restore left behind that the server may not open would stop its archiver, or the server itself.
+    let mut files = Vec::new();
+    crate::site::walk(&server.data, &mut files);
+    let owner = |path: &Path| path.symlink_metadata().map(|found| found.uid()).ok();
+    let strange = files.iter().find(|path| owner(path).is_some_and(|uid| Some(uid) != owner(&server.data)));
+    assert_eq!(strange, None);
+    let handed_over = || server.data.join("pg_wal/archive_status/00000002.history.done").exists();
+    assert!(wait_until(PATIENCE, INTERVAL, handed_over), "the history of its timeline is not archived");
 
     // It goes on where the archive has another history: a lineage of its own, from a base of its own, nothing torn.
     server.sql("INSERT INTO kept VALUES (902)");

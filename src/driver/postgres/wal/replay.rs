@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Where the log is in a data directory.
@@ -242,6 +242,22 @@ fn history(data_directory: &Path, timeline: u32) -> PathBuf {
     data_directory.join(WAL).join(format!("{timeline:08X}.history"))
 }
 
+/// Has the server archive what `mark` names. The mark is its own, as the directory is: an archiver that may not open
+/// it hands the file over again and again, and its server never shuts down.
+fn put_up(mark: &Path) -> Result<()> {
+    let directory = mark.parent().unwrap_or(mark);
+    let owner = fs::metadata(directory).map_err(|cause| Error::io("examining", directory, cause))?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(mark)
+        .and_then(|file| fchown(&file, Some(owner.uid()), Some(owner.gid())).and_then(|()| file.sync_all()))
+        .map_err(|cause| Error::io("writing", mark, cause))?;
+    atomic_file::sync_directory(directory)
+}
+
 /// The timeline on which a recovered server goes on, and where it left the one before. Histories that only occupied their
 /// place are removed, and the new one is put up for archiving.
 pub(crate) fn settle(data_directory: &Path, own: u32) -> Result<(u32, u64)> {
@@ -269,8 +285,7 @@ pub(crate) fn settle(data_directory: &Path, own: u32) -> Result<(u32, u64)> {
     });
     match left {
         Some((parent, position)) if parent == own => {
-            let ready = data_directory.join(STATUS).join(format!("{timeline:08X}.history.ready"));
-            fs::write(&ready, b"").map_err(|cause| Error::io("writing", &ready, cause))?;
+            put_up(&data_directory.join(STATUS).join(format!("{timeline:08X}.history.ready")))?;
             Ok((timeline, position))
         }
         _ => Err(failed(format!("the history of timeline {timeline} does not say where it left timeline {own}"))),
