@@ -85,11 +85,20 @@ impl PartHasher {
     }
 }
 
+/// Bytes read at once.
+const READ_SIZE: usize = 64 << 10;
+
 /// SHA-256 of what a reader gives up to its end, 64 hex digits.
 pub fn sha256_of(content: &mut impl io::Read) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    io::copy(content, &mut hasher)?;
-    Ok(hex::encode(hasher.finalize()))
+    let (mut hasher, mut room) = (Sha256::new(), vec![0; READ_SIZE]);
+    loop {
+        match content.read(&mut room) {
+            Ok(0) => return Ok(hex::encode(hasher.finalize())),
+            Ok(count) => hasher.update(&room[..count]),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
 }
 
 /// SHA-256 of bytes at hand, 64 hex digits.

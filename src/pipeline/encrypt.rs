@@ -7,8 +7,6 @@ use super::damage::libcrypto;
 use super::{AES_256_CBC, Filter, MAX_ITERATIONS, Outlet};
 use crate::base::secret::Secret;
 use crate::base::{Code, Error, Result};
-use openssl::hash::MessageDigest;
-use openssl::pkcs5::pbkdf2_hmac;
 use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
@@ -29,12 +27,11 @@ pub(super) fn check_iterations(iterations: u32) -> Result<()> {
     Err(Error::new(Code::FormatUnsupported, said))
 }
 
-/// The cipher for this passphrase and salt. Takes about 60 ms for 100 000 iterations.
+/// The cipher for this passphrase and salt. Takes about 20 ms for 100 000 iterations.
 pub(super) fn cipher(mode: Mode, passphrase: &Secret, salt: &[u8], iterations: u32) -> Result<Crypter> {
     check_iterations(iterations)?;
     let mut derived = Zeroizing::new([0u8; KEY_BYTES + BLOCK]);
-    pbkdf2_hmac(passphrase.expose(), salt, iterations as usize, MessageDigest::sha256(), &mut *derived)
-        .map_err(libcrypto)?;
+    passphrase.derive_key(salt, iterations, &mut *derived);
     let (key, iv) = derived.split_at(KEY_BYTES);
     Crypter::new(Cipher::aes_256_cbc(), mode, key, Some(iv)).map_err(libcrypto)
 }

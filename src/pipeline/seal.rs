@@ -36,6 +36,7 @@ pub fn seal(
 ) -> Result<Sealed> {
     let (mut meter, mut stored) = (PlainMeter::default(), PartHasher::default());
     let mut plain_sha256 = spec.hash_plain.then(Sha256::new);
+    let mut opened_sha256 = spec.hash_plain.then(Sha256::new);
     let (mut stages, mut filters) = (Vec::new(), Vec::new());
     if let Some(hasher) = plain_sha256.as_mut() {
         stages.push(Stage::look("sha256 plain", |bytes| hasher.update(bytes)));
@@ -59,7 +60,6 @@ pub fn seal(
     stages.push(Stage::look("sha256 stored", |bytes| stored.update(bytes)));
     stages.push(Stage::try_look("write", |bytes| write_all(sink, bytes, "the stored bytes")));
     stages.extend(opening(spec)?);
-    let mut opened_sha256 = spec.hash_plain.then(Sha256::new);
     if let Some(hasher) = opened_sha256.as_mut() {
         stages.push(Stage::look("sha256 opened", |bytes| hasher.update(bytes)));
     }

@@ -55,11 +55,11 @@ pub fn unseal(
     task: &Task,
 ) -> Result<()> {
     let what = format!("object {}", record.key);
+    let mut plain_sha256 = record.plain.sha256.is_some().then(Sha256::new);
     let mut stages = Vec::new();
     for filter in reversed_filters(record, keyring, policy)? {
         stages.push(Stage::filter(OfObject { filter, what: &what }));
     }
-    let mut plain_sha256 = record.plain.sha256.is_some().then(Sha256::new);
     if let Some(hasher) = plain_sha256.as_mut() {
         stages.push(Stage::look("sha256 plain", |bytes| hasher.update(bytes)));
     }

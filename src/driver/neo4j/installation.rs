@@ -1,9 +1,9 @@
 //! Which Neo4j is installed: version and edition from the jars, and whether `neo4j-admin` is of the same one.
 
+use crate::artifact::digest::sha256_of;
 use crate::base::process::{Launcher, Tool, run};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -70,9 +70,8 @@ pub(super) fn plugins(directory: &Path) -> Result<BTreeMap<String, String>> {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name.ends_with(".jar") && path.is_file() {
             let fail = |cause| Error::io("reading", &path, cause);
-            let mut hasher = Sha256::new();
-            std::io::copy(&mut File::open(&path).map_err(fail)?, &mut hasher).map_err(fail)?;
-            found.insert(format!("plugin {name}"), hex::encode(hasher.finalize()));
+            let digest = File::open(&path).and_then(|mut file| sha256_of(&mut file)).map_err(fail)?;
+            found.insert(format!("plugin {name}"), digest);
         }
     }
     Ok(found)

@@ -22,7 +22,7 @@ use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
 use jiff::Timestamp;
 
-/// Most bytes of log in one batch. Each batch costs a manifest and 60 ms of key derivation; larger ones would make the
+/// Most bytes of log in one batch. Each batch costs a manifest and 20 ms of key derivation; larger ones would make the
 /// repetition after a kill longer.
 pub(super) const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// Objects without a manifest that may be in the way of a batch's own name.
