@@ -33,6 +33,8 @@ test postgresql-15 test -x /usr/lib/postgresql/15/bin/initdb
 test postgresql-client-15 test -x /usr/lib/postgresql/15/bin/pg_basebackup
 test openjdk-17-jre-headless java -version
 test maven mvn --version
+test unzip unzip -v
+test xz-utils xz --version
 test golang-go go version || test -x /usr/local/go/bin/go
 demo python3 python3 --version
 bench openssl openssl version

@@ -60,8 +60,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a stopped server's process may take to disappear.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stopped server's process may take to disappear, or a tool that a killed agent left at work.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -225,6 +225,10 @@ impl Neo4jDriver {
 
     /// Whether nobody uses the data. A process that was stopped just now may need a moment to let go of its locks.
     fn is_free_soon(&self, task: &Task) -> Result<bool> {
+        if !self.is_running(task)? {
+            return Ok(true);
+        }
+        task.phase("waiting until nobody uses the data", 0);
         let mut running = Ok(true);
         Ok(wait_until(LOCK_TIMEOUT, LOCK_INTERVAL, || {
             running = task.check().and_then(|()| self.is_running(task));

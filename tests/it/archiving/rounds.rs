@@ -14,6 +14,8 @@ use neo4j_backup_agent::operation::request::{Destination, Request, RestoreReques
 
 /// How many rounds the campaign plays.
 const ROUNDS: &str = "NEO4J_BACKUP_ROUNDS";
+/// The versions beside the system's own, as `testing/postgres/fetch.sh` has them.
+const VERSIONS: [&str; 5] = ["13.23.0", "14.20.0", "16.11.0", "17.7.0", "18.1.0"];
 
 /// A moment of a round, and what lies before and after it.
 struct Moment {
@@ -102,31 +104,51 @@ fn everything_acknowledged_is_restored_to_the_end_to_a_time_and_to_a_position() 
     for number in 0..rounds {
         let seed = 0x2545_f491_4f6c_dd1d ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         println!("round {number}, seed {seed:#x}");
-        let mut random = Random(seed);
         let scene = Scene::set_up("");
-        let (archived, all, first, second) = play(&scene, &mut random);
-        let before = |time: Timestamp| all.iter().filter(|r| r.done < time).cloned().collect::<Vec<_>>();
-        let after = |time: Timestamp| all.iter().filter(|r| r.sent > time).cloned().collect::<Vec<_>>();
-
-        let (_, copy) = scene.restore("end", None);
-        holds_all(&copy, &archived);
-        drop(copy);
-        for (name, moment) in [("one", &first), ("two", &second)] {
-            let until = RecoveryTarget::Time(moment.time);
-            let (report, copy) = scene.restore(&format!("time-{name}"), Some(until));
-            assert!(report.reached.expect("reached").time.expect("time") <= moment.time);
-            holds_all(&copy, &before(moment.time));
-            holds_none(&copy, &after(moment.time));
-            let until = RecoveryTarget::Lsn(moment.position);
-            let (report, copy) = scene.restore(&format!("position-{name}"), Some(until));
-            assert_eq!(report.reached.expect("reached").transaction, Some(moment.position));
-            holds_none(&copy, &after(moment.time));
-            holds_all(&copy, &before(moment.asked));
-        }
+        let (archived, second) = round(&scene, &mut Random(seed));
         if number == 0 {
             to_what_only_the_log_tells(&scene, &second);
         }
         scene.site.verify().expect("base and batches are sound");
-        println!("figure: postgresql round {number}: {} acknowledged and archived, all restored", archived.len());
+        println!("figure: postgresql round {number}: {archived} acknowledged and archived, all restored");
     }
+}
+
+// req: X2 X3 D2 D5 D6
+#[test]
+fn a_round_on_every_version_that_is_supported() {
+    for (number, version) in VERSIONS.iter().enumerate() {
+        let seed = 0x9e37_79b9_7f4a_7c15 ^ number as u64;
+        println!("PostgreSQL {version}, seed {seed:#x}");
+        let scene = Scene::of(Some(version), "");
+        let told = scene.server.sql("SHOW server_version");
+        assert!(version.starts_with(&told), "{told} instead of {version}");
+        let (archived, _) = round(&scene, &mut Random(seed));
+        scene.site.verify().expect("base and batches are sound");
+        println!("figure: PostgreSQL {version}: {archived} acknowledged and archived, all restored");
+    }
+}
+
+/// One round on a cluster: how many transactions were acknowledged and archived, and a moment near its end.
+fn round(scene: &Scene, random: &mut Random) -> (usize, Moment) {
+    let (archived, all, first, second) = play(scene, random);
+    let before = |time: Timestamp| all.iter().filter(|r| r.done < time).cloned().collect::<Vec<_>>();
+    let after = |time: Timestamp| all.iter().filter(|r| r.sent > time).cloned().collect::<Vec<_>>();
+
+    let (_, copy) = scene.restore("end", None);
+    holds_all(&copy, &archived);
+    drop(copy);
+    for (name, moment) in [("one", &first), ("two", &second)] {
+        let until = RecoveryTarget::Time(moment.time);
+        let (report, copy) = scene.restore(&format!("time-{name}"), Some(until));
+        assert!(report.reached.expect("reached").time.expect("time") <= moment.time);
+        holds_all(&copy, &before(moment.time));
+        holds_none(&copy, &after(moment.time));
+        let until = RecoveryTarget::Lsn(moment.position);
+        let (report, copy) = scene.restore(&format!("position-{name}"), Some(until));
+        assert_eq!(report.reached.expect("reached").transaction, Some(moment.position));
+        holds_none(&copy, &after(moment.time));
+        holds_all(&copy, &before(moment.asked));
+    }
+    (archived.len(), second)
 }

@@ -17,11 +17,13 @@ pub(crate) struct PostgresOptions {
     pub(crate) port: u16,
     /// Megabytes of a segment of the log.
     pub(crate) segment: u32,
+    /// As `testing/postgres/fetch.sh` has it; `None` = the newest that is installed.
+    pub(crate) version: Option<&'static str>,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        PostgresOptions { checksums: true, settings: Vec::new(), port: 5432, segment: 16 }
+        PostgresOptions { checksums: true, settings: Vec::new(), port: 5432, segment: 16, version: None }
     }
 }
 
@@ -48,8 +50,8 @@ impl PostgresServer {
             fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).expect("open the parent");
             chown(&directory, Some(account.uid.as_raw()), Some(account.gid.as_raw())).expect("give the directory");
         }
-        let server =
-            PostgresServer { data: directory.join("data"), bin: find_bin(), port: options.port, account, directory };
+        let bin = options.version.map_or_else(find_bin, |version| fetch(version, parent));
+        let server = PostgresServer { data: directory.join("data"), bin, port: options.port, account, directory };
         let mut initdb = server.command("initdb");
         initdb.arg("-D").arg(&server.data).args(["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C.UTF-8"]);
         initdb.arg(format!("--wal-segsize={}", options.segment));
@@ -166,9 +168,11 @@ impl PostgresServer {
         path.display().to_string()
     }
 
-    /// One of PostgreSQL's programs, to be run as the cluster's account.
+    /// One of PostgreSQL's programs, to be run as the cluster's account. Clients that the cluster's version comes
+    /// without are those of the installed one.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let program = self.bin.join(program);
+        let own = self.bin.join(program);
+        let program = if own.exists() { own } else { find_bin().join(program) };
         let mut command = match &self.account {
             Some(account) => {
                 let mut command = Command::new("setpriv");
@@ -213,6 +217,16 @@ fn find_bin() -> PathBuf {
         .collect();
     found.sort();
     found.pop().expect("PostgreSQL is not installed; these tests need it: apt-get install postgresql-15").1
+}
+
+/// The programs of a fetched version, below `parent`: where they are cached, the cluster's account may not look.
+fn fetch(version: &str, parent: &Path) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testing/postgres/fetch.sh");
+    let fetched = succeed(Command::new(script).arg(version)).stdout;
+    let fetched = String::from_utf8(fetched).expect("UTF-8");
+    let place = parent.join(format!("postgresql-{version}"));
+    succeed(Command::new("cp").args(["-r", "--reflink=auto"]).arg(fetched.trim()).arg(&place));
+    place.join("bin")
 }
 
 fn unprivileged_account() -> nix::unistd::User {
