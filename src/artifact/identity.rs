@@ -40,8 +40,24 @@ pub struct OwnerRecord {
     pub target: TargetName,
     /// Its writer.
     pub owner: Owner,
+    /// Where the writer remembers what it wrote. Two agents of one machine are two writers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_directory: Option<String>,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl OwnerRecord {
+    /// Whether both name the same writer: [`Owner::is_same_writer`], with the same memory.
+    pub fn is_same_writer(&self, other: &OwnerRecord) -> bool {
+        self.owner.is_same_writer(&other.owner) && self.is_same_agent(other)
+    }
+
+    /// Whether both are of the same agent on the same machine, whatever data it has now.
+    pub fn is_same_agent(&self, other: &OwnerRecord) -> bool {
+        let differ = matches!((&self.state_directory, &other.state_directory), (Some(one), Some(two)) if one != two);
+        self.owner.machine_id == other.owner.machine_id && !differ
+    }
 }
 
 /// `repository.json`.

@@ -99,8 +99,19 @@ pub fn log_batch_stem(
     first: (u64, u64, u64),
 ) -> String {
     let (transaction, file, offset) = first;
-    let prefix = log_lineage_prefix(environment, target, stream, lineage);
-    format!("{prefix}{transaction:020}-{file:010}-{offset:012}")
+    let prefix = log_batch_prefix(environment, target, stream, lineage, transaction);
+    format!("{prefix}{file:010}-{offset:012}")
+}
+
+/// Prefix of the keys of batches that begin with a transaction.
+pub fn log_batch_prefix(
+    environment: &str,
+    target: &TargetName,
+    stream: &str,
+    lineage: u32,
+    first_transaction: u64,
+) -> String {
+    format!("{}{first_transaction:020}-", log_lineage_prefix(environment, target, stream, lineage))
 }
 
 /// The key without endings of a batch that others were merged into: that of the first of them, and the last transaction.

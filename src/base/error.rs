@@ -65,7 +65,7 @@ registry! {
     ObjectConflict = 23, "OBJECT_CONFLICT", exit 4, Never, "an object with other content already has this name and is left as it is; `neo4j-backupctl verify` shows which of the two is sound";
     ObjectNotFound = 24, "OBJECT_NOT_FOUND", exit 13, Never, "the repository lacks an object that a manifest names; `neo4j-backupctl verify --all` lists what is affected";
     FormatUnsupported = 25, "FORMAT_UNSUPPORTED", exit 4, Never, "it was written by a newer release; install that release or a later one to read it";
-    OwnerConflict = 26, "OWNER_CONFLICT", exit 4, Never, "another host or data directory writes this target's chain; if this one is the rightful successor: `neo4j-backupctl adopt`";
+    OwnerConflict = 26, "OWNER_CONFLICT", exit 4, Never, "another host, data directory or agent writes this target's chain; if this one is the rightful successor: `neo4j-backupctl adopt`";
     StorageCredentials = 27, "STORAGE_CREDENTIALS", exit 15, Probe, "the store's credentials are missing, wrong or expired; they come from the environment, from a profile (`~/.aws/credentials` of the agent's user) or from the machine's role";
     StorageDenied = 28, "STORAGE_DENIED", exit 15, Probe, "the store's credentials lack a right; the message names it";
     StorageUnreachable = 29, "STORAGE_UNREACHABLE", exit 75, Later, "the store does not answer or is overloaded; check the repository's `endpoint` and the network to it, then run it again";

@@ -11,6 +11,7 @@ use crate::base::{Error, Result};
 use crate::operation::answer::{AdoptReport, AdoptedIn};
 use crate::operation::context::{Context, Lane, Target};
 use crate::repository::catalog::Repository;
+use crate::repository::ownership::describe;
 
 /// Takes over in every repository of the target. A repository that cannot be reached is an error, after the others.
 pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptReport> {
@@ -36,42 +37,39 @@ pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptRep
 
 /// Raises the epoch in one repository.
 fn take_over(context: &Context, target: &Target, repository: &Repository, identity: &str) -> Result<AdoptedIn> {
-    let before = repository.owner(&context.environment, &target.name)?.map(|record| record.owner);
-    let epoch = before.as_ref().map_or(1, |owner| owner.epoch + 1);
+    let before = repository.owner(&context.environment, &target.name)?;
+    let epoch = before.as_ref().map_or(1, |record| record.owner.epoch + 1);
     repository.take_over(&record(context, target, context.owner(identity, epoch)))?;
-    let described = |owner: Owner| {
-        format!(
-            "host {} (machine {}, data {}, epoch {})",
-            owner.host, owner.machine_id, owner.data_identity, owner.epoch
-        )
-    };
-    Ok(AdoptedIn { repository: repository.name().to_owned(), before: before.map(described), epoch })
+    Ok(AdoptedIn { repository: repository.name().to_owned(), before: before.as_ref().map(describe), epoch })
 }
 
 /// What is put on record when `owner` becomes the writer of a target's chain.
 pub(crate) fn record(context: &Context, target: &Target, owner: Owner) -> OwnerRecord {
+    let state = &context.state_directory;
+    let state = state.canonicalize().unwrap_or_else(|_| state.clone());
     OwnerRecord {
         document: OwnerDocument::Owner,
         format: FORMAT,
         environment: context.environment.clone(),
         target: target.name.clone(),
         owner,
+        state_directory: Some(state.display().to_string()),
         since: context.clock.now(),
     }
 }
 
 /// After a restore in place: the data in service has another history, which this host meant. Raises the epoch where this
-/// machine is the writer, so that even without the ledger the next archive knows. Never takes over from another host: a
+/// agent is the writer, so that even without the ledger the next archive knows. Never takes over from another one: a
 /// test restore there must not end the chain of the server that was restored from.
 pub(crate) fn after_restore(context: &Context, target: &Target, identity: &str, task: &Task) {
     for name in &target.repositories {
         let raised = context.repository(target, name).and_then(|repository| {
             match repository.owner(&context.environment, &target.name)? {
-                Some(present) if present.owner.machine_id == context.identity.machine_id => {
-                    let owner = context.owner(identity, present.owner.epoch + 1);
-                    repository.take_over(&record(context, target, owner))
+                Some(present) => {
+                    let ours = record(context, target, context.owner(identity, present.owner.epoch + 1));
+                    if present.is_same_agent(&ours) { repository.take_over(&ours) } else { Ok(()) }
                 }
-                _ => Ok(()),
+                None => Ok(()),
             }
         });
         if let Err(error) = raised {

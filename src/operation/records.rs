@@ -387,8 +387,12 @@ pub(crate) fn running_job(context: &Context, target: &TargetName) -> Result<Opti
     Ok(running.into_iter().find(|job| job.target.as_ref() == Some(target)).map(|job| job.id))
 }
 
-/// The last backup job, if it did not succeed.
-pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Option<JobRecord>> {
+/// The last backup job, if it did not succeed. `newest` is when the newest backup was begun that counts.
+pub(crate) fn last_failure(
+    context: &Context,
+    target: &TargetName,
+    newest: Option<Timestamp>,
+) -> Result<Option<JobRecord>> {
     let mut last = Vec::new();
     for verb in ["backup", "archive"] {
         last.extend(context.ledger.last_job(verb, target)?.map(job_record));
@@ -398,8 +402,10 @@ pub(crate) fn last_failure(context: &Context, target: &TargetName) -> Result<Opt
     // A full backup that succeeded says nothing of the log, and the other way round: the later failure is told. But who
     // writes the chain, and which history it goes on in, was settled for both; and what this version cannot do at all is
     // no failure of the database's backups.
+    // A base that the log needed was taken by the job that archives.
     let settled = |job: &JobRecord| {
         is(job, &[Code::LogForked, Code::OwnerConflict]) && succeeded.is_some_and(|success| success > job.id.0)
+            || job.verb == "backup" && job.ended_at.is_some_and(|ended| newest.is_some_and(|newest| newest > ended))
     };
     let failed = |job: &JobRecord| job.state != JobState::Succeeded && !is(job, &[Code::NotAvailable]) && !settled(job);
     Ok(last.into_iter().filter(failed).max_by_key(|job| job.id.0))

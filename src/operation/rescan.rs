@@ -107,7 +107,7 @@ fn enter_logs(
 }
 
 /// Every batch of a target's log whose manifest can be used; the others become problems.
-fn read_log(
+pub(crate) fn read_log(
     context: &Context,
     target: &Target,
     repository: &Repository,

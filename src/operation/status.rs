@@ -31,6 +31,7 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
     let (log, earlier) = log_records::standing(context, target)?;
     // A base is as good a point to restore to as the log's end; the later of the two counts.
     let covered = log.as_ref().map(|log| log.covered_until);
+    let begun = newest.as_ref().map(|newest| newest.created_at);
     let restorable_to = newest.as_ref().map(|newest| newest.created_at).max(covered);
     Ok(TargetStatus {
         target: target.name.clone(),
@@ -43,7 +44,7 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         backups: totals.backups,
         stored_bytes: totals.stored_bytes,
         job: records::running_job(context, &target.name)?,
-        last_failure: records::last_failure(context, &target.name)?,
+        last_failure: records::last_failure(context, &target.name, begun)?,
         next_run: None,
         log,
         earlier,

@@ -56,6 +56,23 @@ impl Repository {
         Ok(found)
     }
 
+    /// Whether there is a manifest of a batch of that history which begins with that transaction.
+    pub fn has_batch_from(
+        &self,
+        environment: &str,
+        target: &TargetName,
+        (stream, lineage): (&str, u32),
+        first_transaction: u64,
+    ) -> Result<bool> {
+        let prefix = object_key::log_batch_prefix(environment, target, stream, lineage, first_transaction);
+        let mut found = false;
+        self.store().list(&prefix, &mut |object: ObjectInfo| {
+            found |= object.key.as_str().ends_with(MANIFEST_SUFFIX);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Keys of the manifests of one history of a log, in the order of their first transactions.
     pub fn batch_keys(
         &self,

@@ -20,7 +20,7 @@ mod escrow;
 pub mod fault;
 pub mod local;
 pub mod memory;
-mod ownership;
+pub mod ownership;
 pub mod record;
 pub mod recover_text;
 pub mod retry;

@@ -3,7 +3,7 @@
 
 use super::small_object::{put, read};
 use super::store::{Commit, Store};
-use crate::artifact::identity::{FORMAT, Owner, OwnerRecord};
+use crate::artifact::identity::{FORMAT, OwnerRecord};
 use crate::artifact::object_key;
 use crate::artifact::signing::{self, Keyring};
 use crate::base::ids::TargetName;
@@ -73,7 +73,7 @@ pub(super) fn take_over(store: &dyn Store, keyring: &Keyring, record: &OwnerReco
 }
 
 fn judge(repository: &str, present: &OwnerRecord, claimed: &OwnerRecord) -> Result<()> {
-    if present.owner.is_same_writer(&claimed.owner) {
+    if present.is_same_writer(claimed) {
         return Ok(());
     }
     Err(Error::new(
@@ -81,12 +81,16 @@ fn judge(repository: &str, present: &OwnerRecord, claimed: &OwnerRecord) -> Resu
         format!(
             "target {} in repository {repository} is written by {}; this is {}",
             claimed.target,
-            describe(&present.owner),
-            describe(&claimed.owner)
+            describe(present),
+            describe(claimed)
         ),
     ))
 }
 
-fn describe(owner: &Owner) -> String {
-    format!("host {} (machine {}, data {}, epoch {})", owner.host, owner.machine_id, owner.data_identity, owner.epoch)
+/// A writer, in words.
+pub fn describe(record: &OwnerRecord) -> String {
+    let owner = &record.owner;
+    let state = record.state_directory.iter().map(|path| format!(", state in {path}")).collect::<String>();
+    let (host, machine, data, epoch) = (&owner.host, &owner.machine_id, &owner.data_identity, owner.epoch);
+    format!("host {host} (machine {machine}, data {data}, epoch {epoch}{state})")
 }

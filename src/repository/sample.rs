@@ -44,6 +44,7 @@ pub(super) fn owner_record(target: &str, owner: Owner) -> OwnerRecord {
         environment: "prod".to_owned(),
         target: TargetName::new(target).expect("target"),
         owner,
+        state_directory: Some("/state".to_owned()),
         since: time(),
     }
 }

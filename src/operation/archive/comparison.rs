@@ -1,5 +1,6 @@
 //! Compares what a database's log holds with where its archive ends in each repository.
 
+use super::catch_up;
 use super::chain_end::{self, ChainEnd, ResumePoint};
 use super::lineage::{self, Chain, Event, Found};
 use crate::artifact::log_batch::LogMark;
@@ -124,6 +125,12 @@ pub(crate) fn place_base(
     task: &Task,
 ) -> Result<()> {
     let Some(log) = target.driver.log() else { return Ok(()) };
+    for branch in branches.iter() {
+        if let Err(error) = catch_up::of_base(context, target, &branch.repository, &source.data_identity, task) {
+            task.check()?;
+            branch.fail(error);
+        }
+    }
     let mut looks = look_at_all(context, target, log, source, branches, task)?;
     looks.iter_mut().for_each(Look::stand_where_the_source_is);
     let chains = judge(&looks)?;

@@ -2,12 +2,14 @@
 //!
 //! - [`lineage`]: which history a chain goes on in, as a state machine
 //! - [`chain_end`]: where the archive ends in a repository
+//! - [`catch_up`]: whether the ledger knows all that a repository holds
 //! - [`comparison`]: what the source holds there
 //! - [`batch`]: writes the batches
 //! - [`merge`]: small batches become larger ones
 //! - [`leftover`]: the batch that is being written, and what a kill leaves of it
 
 mod batch;
+mod catch_up;
 pub(crate) mod chain_end;
 mod comparison;
 pub(crate) mod leftover;
@@ -189,7 +191,7 @@ impl Run<'_> {
 
     /// One round over repositories; returns those that need a base first.
     fn round(&mut self, names: &[String], task: &Task) -> Result<Vec<String>> {
-        let branches = self.open(names);
+        let branches = self.open(names, task);
         let compared = comparison::compare_all(self.context, self.target, self.log, &self.source, branches, task)?;
         let mut groups: Vec<Group> = Vec::new();
         let mut need_base = Vec::new();
@@ -276,11 +278,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn open(&mut self, names: &[String]) -> Vec<Branch> {
+    fn open(&mut self, names: &[String], task: &Task) -> Vec<Branch> {
         let mut branches = Vec::new();
         for name in names {
             let opened =
-                self.context.repository_to_write(self.target, name).and_then(|repository| self.admit(repository));
+                self.context.repository_to_write(self.target, name).and_then(|repository| self.admit(repository, task));
             match opened {
                 Ok(repository) => branches.push(Branch::new(repository)),
                 Err(error) => self.failures.push(error.context(format!("repository {name}"))),
@@ -289,8 +291,9 @@ impl Run<'_> {
         branches
     }
 
-    fn admit(&self, repository: Repository) -> Result<Repository> {
+    fn admit(&self, repository: Repository, task: &Task) -> Result<Repository> {
         claim(self.context, self.target, &self.source, &repository)?;
+        catch_up::of_archive(self.context, self.target, &repository, &self.source.data_identity, task)?;
         if let Some(space) = repository.store().space()? {
             let need = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
             preflight::judge(&repository.store().location(), space, need)?;
@@ -334,6 +337,13 @@ impl Run<'_> {
             note: Some("taken so that the log can be archived".to_owned()),
             dry_run: false,
         };
+        for name in names {
+            let repository = self.context.repository(self.target, name);
+            // A repository that fails here fails the base, which says so.
+            if let Ok(repository) = repository {
+                catch_up::with_lane(self.context, self.target, &repository, &self.source.data_identity, task)?;
+            }
+        }
         match backup::run_into(self.context, &request, names, task) {
             Ok(report) => {
                 self.report.warnings.extend(report.warnings);

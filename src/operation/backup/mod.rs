@@ -14,7 +14,7 @@ pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
 
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role, SignedManifest};
 use crate::artifact::statistics::Statistics;
-use crate::base::clock::Stopwatch;
+use crate::base::clock::{Stopwatch, wait_until};
 use crate::base::ids::{BackupId, BackupKind};
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
@@ -29,6 +29,10 @@ use preparation::Prepared;
 use read_back::read_back;
 use std::time::Duration;
 use stopped_server::StoppedServer;
+
+/// How long a dump waits for whoever archives the log, and how often it looks.
+const ARCHIVE_PATIENCE: Duration = Duration::from_secs(600);
+const ARCHIVE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What was read from the database, before the manifest is made of it.
 struct Taken {
@@ -102,10 +106,21 @@ fn is_made_of_a_copy(target: &Target, kind: BackupKind, task: &Task) -> Result<b
     Ok(may && driver.needs_stop(kind) && driver.is_running(task)?)
 }
 
-/// Archives what was committed since; takes the first base where there is none.
+/// Archives what was committed since; takes the first base where there is none. What ships the log between the timers
+/// is at it for a moment only, and is waited for.
 fn bring_up_to_date(context: &Context, target: &Target, task: &Task) -> Result<()> {
     let request = ArchiveRequest { target: target.name.clone(), dry_run: false };
-    match archive::run(context, &request, task) {
+    let archive = || task.check().and_then(|()| archive::run(context, &request, task));
+    let mut archived = archive();
+    let busy = |archived: &Result<_>| archived.as_ref().is_err_and(|error: &Error| error.code() == Code::Busy);
+    if busy(&archived) {
+        task.phase("waiting for whoever archives the log", 0);
+        wait_until(ARCHIVE_PATIENCE, ARCHIVE_INTERVAL, || {
+            archived = archive();
+            !busy(&archived)
+        });
+    }
+    match archived {
         Ok(_) => Ok(()),
         // One repository that has everything is enough to make the copy of.
         Err(error) if error.code() == Code::BackupPartial => {

@@ -18,7 +18,7 @@ use crate::operation::request::RestoreRequest;
 use crate::operation::{records, select};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What may be restored.
 pub(super) struct Chosen {
@@ -187,15 +187,15 @@ fn with_log(
 ) -> Result<Chosen> {
     let bases: Vec<Base> = candidates.iter().map(|candidate| candidate.base.clone()).collect();
     let mut first_error: Option<Error> = None;
-    let mut tried: BTreeSet<&History> = BTreeSet::new();
+    let mut tried: BTreeMap<&History, u64> = BTreeMap::new();
     // What a newer history holds but cannot give must never come from an older one: that is another state.
     let mut blocked: Option<&History> = None;
     let mut left: Option<&Candidate> = None;
     let mut passed_over = false;
     for index in plan::bases_for(&bases, until) {
         let (candidate, base) = (&candidates[index], &bases[index]);
-        // Another base of the same history meets the same obstacle further on.
-        if tried.contains(&base.history) {
+        // An earlier base of the same history meets the same obstacle further on.
+        if tried.get(&base.history).is_some_and(|from| base.mark.transaction <= *from) {
             continue;
         }
         if blocked.is_some_and(|blocked| blocked != &base.history) {
@@ -224,11 +224,15 @@ fn with_log(
                     task.warn(format!("passing over a newer base: {error}"));
                 }
                 tell_if_left(&bases, base, task);
+                if tried.contains_key(&base.history) {
+                    task.warn("what leads there from an earlier full backup is lost, and this one ends less than a second before \
+                               that time: where the server's clock ran back just then, it holds something later");
+                }
                 let (manifest, log) = (manifest.clone(), Some(log));
                 return Ok(Chosen { manifest, repository, log });
             }
             Err(error) => {
-                tried.insert(&base.history);
+                tried.entry(&base.history).or_insert(base.mark.transaction);
                 if error.code() != Code::RestoreTargetUnreachable {
                     blocked = Some(&base.history);
                 }

@@ -210,10 +210,14 @@ fn a_second_writer_is_refused_and_both_are_named() {
     for other in [owner("db2", "machine-2"), epoch, data] {
         let error = repository.claim(&owner_record("graph", other.clone())).expect_err("another writer");
         assert_eq!(error.code(), Code::OwnerConflict);
-        for named in ["db1", "machine-1", &other.host, &other.machine_id, &other.data_identity] {
+        for named in ["db1", "machine-1", "/state", &other.host, &other.machine_id, &other.data_identity] {
             assert!(error.message().contains(named), "{error}");
         }
     }
+    let elsewhere = OwnerRecord { state_directory: Some("/other".to_owned()), ..first.clone() };
+    let error = repository.claim(&elsewhere).expect_err("another agent of the same machine");
+    assert!(error.code() == Code::OwnerConflict && error.message().contains("/other"), "{error}");
+    repository.claim(&OwnerRecord { state_directory: None, ..first }).expect("one that does not say where");
     repository.claim(&owner_record("metrics", owner("db2", "machine-2"))).expect("another target is free");
     // A soundly signed record in another's place is no owner.
     let (graph, metrics) = (

@@ -35,6 +35,11 @@ fn a_pruned_log_is_announced_at_once_and_closed_by_a_new_base() {
         let (state, _) = restored(&site, Some(RecoveryTarget::Transaction(number)));
         assert_eq!(state, states[number as usize], "{number}");
     }
+    // Every moment that is promised can be had, the first ones too.
+    for number in 40..=42 {
+        let (state, _) = restored(&site, Some(RecoveryTarget::Time(at(number))));
+        assert_eq!(state, states[number as usize], "{number}");
+    }
     for number in 21..40 {
         let error = restore(&site, Some(RecoveryTarget::Transaction(number)), &site.path("out")).expect_err("lost");
         assert_eq!(error.code(), Code::LogGap, "{number}: {error}");

@@ -1,7 +1,8 @@
 //! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
 
 use super::{
-    archive, archive_fails, archived, at, batches, commit, live, lose_the_ledger, restore, restored, two_repositories,
+    archive, archive_fails, archived, at, batches, commit, copy, live, lose_the_ledger, put_back, restore, restored,
+    two_repositories,
 };
 use crate::site::{BACKUPD, Site, backup_request};
 use crate::workshop::{INTERVAL, PATIENCE};
@@ -9,6 +10,7 @@ use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::driver::sim::log;
 use neo4j_backup_agent::operation::answer::Answer;
 use neo4j_backup_agent::operation::request::Request;
 use std::fs;
@@ -285,4 +287,44 @@ fn a_rescan_rebuilds_what_the_ledger_knew_of_the_log() {
     let report = archive(&site);
     assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 7), "archived again: {report:?}");
     assert_eq!(restored(&site, None).0, live(&site));
+}
+
+/// Puts what `from` has of the ledger into `to`.
+fn put_ledger(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("list").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ledger") {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_older_than_the_repository_learns_what_is_there() {
+    let (site, mut states) = archived(4, &[6, 6]);
+    let (state, kept, data) = (site.path("state"), site.path("kept"), site.path("data"));
+    fs::create_dir(&kept).expect("directory");
+    put_ledger(&state, &kept);
+    copy(&site.path("database/data"), &data);
+    for count in [3, 5] {
+        commit(&site, count, &mut states);
+        archive(&site);
+    }
+    // As a restored state directory has it.
+    lose_the_ledger(&site);
+    put_ledger(&kept, &state);
+    commit(&site, 4, &mut states);
+    let report = archive(&site);
+    assert_eq!((report.bases.len(), report.gaps.len(), report.repositories[0].transactions), (0, 0, 4), "{report:?}");
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("the chain is whole");
+
+    // Put back together with the database, it is another history: neither its log nor a base of it is taken in.
+    put_back(&site, &data);
+    let number = log::last_transaction(&site.path("database")).expect("last") + 1;
+    log::commit(&site.path("database"), 1, "otherwise", at(number)).expect("commit");
+    for request in [super::archive_request(), Request::Backup(backup_request("sim"))] {
+        lose_the_ledger(&site);
+        put_ledger(&kept, &state);
+        assert_eq!(site.ask(&request).expect_err("another history").code(), Code::LogForked, "{request:?}");
+    }
 }
