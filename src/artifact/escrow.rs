@@ -25,7 +25,7 @@ pub fn seal(older: &Key, newer: &Key) -> Result<Vec<u8>> {
     let mut sealed = MAGIC.to_vec();
     sealed.resize(HEADER_BYTES, 0);
     openssl::rand::rand_bytes(&mut sealed[MAGIC.len()..]).map_err(libcrypto)?;
-    let derived = derive(newer, &sealed[MAGIC.len()..])?;
+    let derived = derive(newer, &sealed[MAGIC.len()..]);
     let line = Zeroizing::new([older.passphrase().expose(), b"\n"].concat());
     let (key, iv) = derived.split_at(KEY_BYTES);
     sealed.extend(encrypt(Cipher::aes_256_cbc(), key, Some(iv), &line).map_err(libcrypto)?);
@@ -37,7 +37,7 @@ pub fn open(sealed: &[u8], newer: &Key, id: &KeyId) -> Result<Option<Key>> {
     if sealed.len() <= HEADER_BYTES || !sealed.starts_with(MAGIC) {
         return Ok(None);
     }
-    let derived = derive(newer, &sealed[MAGIC.len()..HEADER_BYTES])?;
+    let derived = derive(newer, &sealed[MAGIC.len()..HEADER_BYTES]);
     let (key, iv) = derived.split_at(KEY_BYTES);
     let Ok(line) = decrypt(Cipher::aes_256_cbc(), key, Some(iv), &sealed[HEADER_BYTES..]) else { return Ok(None) };
     let line = Zeroizing::new(line);
@@ -47,10 +47,10 @@ pub fn open(sealed: &[u8], newer: &Key, id: &KeyId) -> Result<Option<Key>> {
     Ok(opened.ok().filter(|opened| opened.id() == id))
 }
 
-fn derive(key: &Key, salt: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES + IV_BYTES]>> {
+fn derive(key: &Key, salt: &[u8]) -> Zeroizing<[u8; KEY_BYTES + IV_BYTES]> {
     let mut derived = Zeroizing::new([0u8; KEY_BYTES + IV_BYTES]);
     key.passphrase().derive_key(salt, ITERATIONS, &mut *derived);
-    Ok(derived)
+    derived
 }
 
 fn libcrypto(cause: openssl::error::ErrorStack) -> Error {

@@ -1,11 +1,14 @@
 //! Advisory locks on files (`flock`), held for the life of a value and gone with the process, however it ends.
 
+use super::clock::wait_until;
+use super::task::Task;
 use super::{Code, Error, Result};
 use fs2::FileExt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A held lock.
 #[derive(Debug)]
@@ -79,6 +82,27 @@ fn refused(file: &mut File, path: &Path, what: &str, cause: std::io::Error) -> E
     Error::new(Code::Busy, format!("{what} is in use by {holder} (lock {})", path.display()))
 }
 
+/// Repeats `attempt` every `interval` as long as it is `BUSY`, for `patience` at most; then that is the error. `waiting`
+/// comes before the first repetition. Errors: those of `attempt`, `CANCELLED`.
+pub fn once_free<T>(
+    (patience, interval): (Duration, Duration),
+    task: &Task,
+    waiting: impl FnOnce(),
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let busy = |outcome: &Result<T>| outcome.as_ref().is_err_and(|error| error.code() == Code::Busy);
+    let mut attempt = || task.check().and_then(|()| attempt());
+    let mut outcome = attempt();
+    if busy(&outcome) {
+        waiting();
+        wait_until(patience, interval, || {
+            outcome = attempt();
+            !busy(&outcome)
+        });
+    }
+    outcome
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +115,24 @@ mod tests {
         let _as_a_child_has_it = lock.file.try_clone().expect("copy");
         drop(lock);
         FileLock::exclusive(&path, "the lane").expect("free again");
+    }
+
+    #[test]
+    fn whoever_waits_gets_it_or_says_who_has_it() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("lock");
+        let (task, at_once) = (Task::unobserved(), (Duration::ZERO, Duration::ZERO));
+        let take = || FileLock::exclusive(&path, "the lane");
+        let mut held = Some(take().expect("first"));
+        let refused = once_free(at_once, &task, || {}, take).map(drop);
+        assert_eq!(refused.map_err(|error| error.code()), Err(Code::Busy));
+        let waits = (Duration::from_secs(60), Duration::ZERO);
+        once_free(waits, &task, || held = None, take).map(drop).expect("free by then");
+        let unwaited = once_free(waits, &task, || panic!("nobody has it"), take).expect("at once");
+        task.cancel().cancel();
+        let cancelled = once_free(waits, &task, || {}, take).map(drop);
+        assert_eq!(cancelled.map_err(|error| error.code()), Err(Code::Cancelled));
+        drop(unwaited);
     }
 
     #[test]

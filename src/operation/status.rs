@@ -32,7 +32,7 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
     // A base is as good a point to restore to as the log's end; the later of the two counts.
     let covered = log.as_ref().map(|log| log.covered_until);
     let begun = newest.as_ref().map(|newest| newest.created_at);
-    let restorable_to = newest.as_ref().map(|newest| newest.created_at).max(covered);
+    let restorable_to = begun.max(covered);
     Ok(TargetStatus {
         target: target.name.clone(),
         engine: target.driver.engine().as_str().to_owned(),

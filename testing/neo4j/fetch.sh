@@ -10,24 +10,15 @@ version=${1:?usage: fetch.sh VERSION}
 cache=${NEO4J_BACKUP_TEST_CACHE:-${HOME:-/root}/.cache/neo4j-backup-agent}
 place=$cache/neo4j-$version
 
-say() { echo "fetch.sh: $*" >&2; }
+. "$(dirname "$0")/../packages.sh"
 
 # Programs come first: a cache that came from elsewhere still needs a JVM to run.
 install_missing() {
     packages=
     command -v java >/dev/null 2>&1 || packages="$packages openjdk-17-jre-headless"
     [ -d "$place/lib" ] || command -v mvn >/dev/null 2>&1 || packages="$packages maven"
-    [ -n "$packages" ] || return 0
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-        say "missing:$packages; install them (this is not root on a Debian-like system, so it was not done for you)"
-        exit 1
-    fi
-    say "installing$packages"
-    DEBIAN_FRONTEND=noninteractive
-    export DEBIAN_FRONTEND
-    apt-get update -qq >&2
     # shellcheck disable=SC2086  # a list of packages
-    apt-get install -y -qq --no-install-recommends $packages >&2
+    install_packages $packages
 }
 
 mkdir -p "$cache"

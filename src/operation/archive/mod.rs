@@ -36,6 +36,7 @@ use crate::operation::{backup, log_records};
 use crate::repository::catalog::Repository;
 use crate::telemetry::record::Occasion;
 use batch::{Chained, Group};
+use catch_up::Holdings;
 use comparison::{Compared, Lost};
 use lineage::Chain;
 
@@ -291,9 +292,13 @@ impl Run<'_> {
         branches
     }
 
+    fn holdings<'b>(&'b self, repository: &'b Repository) -> Holdings<'b> {
+        Holdings { context: self.context, target: self.target, repository, stream: &self.source.data_identity }
+    }
+
     fn admit(&self, repository: Repository, task: &Task) -> Result<Repository> {
         claim(self.context, self.target, &self.source, &repository)?;
-        catch_up::of_archive(self.context, self.target, &repository, &self.source.data_identity, task)?;
+        self.holdings(&repository).before_an_archive(task)?;
         if let Some(space) = repository.store().space()? {
             let need = Need { required: 0, minimum_free_percent: self.target.minimum_free_percent };
             preflight::judge(&repository.store().location(), space, need)?;
@@ -338,10 +343,9 @@ impl Run<'_> {
             dry_run: false,
         };
         for name in names {
-            let repository = self.context.repository(self.target, name);
             // A repository that fails here fails the base, which says so.
-            if let Ok(repository) = repository {
-                catch_up::with_lane(self.context, self.target, &repository, &self.source.data_identity, task)?;
+            if let Ok(repository) = self.context.repository(self.target, name) {
+                self.holdings(&repository).before_a_base_with_lane(task)?;
             }
         }
         match backup::run_into(self.context, &request, names, task) {

@@ -14,8 +14,9 @@ pub(crate) use manifest::{FACT_OS_USER, FACT_SOURCE_BYTES};
 
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role, SignedManifest};
 use crate::artifact::statistics::Statistics;
-use crate::base::clock::{Stopwatch, wait_until};
+use crate::base::clock::Stopwatch;
 use crate::base::ids::{BackupId, BackupKind};
+use crate::base::lock::once_free;
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::{Census, FullReport, Source};
@@ -110,17 +111,8 @@ fn is_made_of_a_copy(target: &Target, kind: BackupKind, task: &Task) -> Result<b
 /// is at it for a moment only, and is waited for.
 fn bring_up_to_date(context: &Context, target: &Target, task: &Task) -> Result<()> {
     let request = ArchiveRequest { target: target.name.clone(), dry_run: false };
-    let archive = || task.check().and_then(|()| archive::run(context, &request, task));
-    let mut archived = archive();
-    let busy = |archived: &Result<_>| archived.as_ref().is_err_and(|error: &Error| error.code() == Code::Busy);
-    if busy(&archived) {
-        task.phase("waiting for whoever archives the log", 0);
-        wait_until(ARCHIVE_PATIENCE, ARCHIVE_INTERVAL, || {
-            archived = archive();
-            !busy(&archived)
-        });
-    }
-    match archived {
+    let waiting = || task.phase("waiting for whoever archives the log", 0);
+    match once_free((ARCHIVE_PATIENCE, ARCHIVE_INTERVAL), task, waiting, || archive::run(context, &request, task)) {
         Ok(_) => Ok(()),
         // One repository that has everything is enough to make the copy of.
         Err(error) if error.code() == Code::BackupPartial => {

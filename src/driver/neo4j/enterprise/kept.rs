@@ -7,10 +7,10 @@
 
 use super::artifact::{Artifact, Wanted};
 use super::commands::Asked;
-use crate::base::lock::FileLock;
+use crate::base::lock::{FileLock, once_free};
 use crate::base::process::OsUser;
 use crate::base::task::Task;
-use crate::base::{Code, Error, Result, atomic_file, clock};
+use crate::base::{Code, Error, Result, atomic_file};
 use crate::driver::neo4j::private::{check_searchable, give};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -108,18 +108,7 @@ impl Kept {
 
     /// Takes it as soon as it is free.
     pub(super) fn lock_patiently(&self, task: &Task) -> Result<FileLock> {
-        let mut taken = self.lock();
-        clock::wait_until(WAIT, WAIT_INTERVAL, || {
-            if let Err(error) = task.check() {
-                taken = Err(error);
-                return true;
-            }
-            if matches!(&taken, Err(error) if error.code() == Code::Busy) {
-                taken = self.lock();
-            }
-            !matches!(&taken, Err(error) if error.code() == Code::Busy)
-        });
-        taken
+        once_free((WAIT, WAIT_INTERVAL), task, || {}, || self.lock())
     }
 
     /// The chain, each artifact compared with the record. Error `LOG_GAP` says why there is none that could go on.
