@@ -63,7 +63,7 @@ impl Shipping {
             }
             // That it works again goes on record, as its failure did.
             Came::Archived | Came::BaseNeeded => Next::Job,
-            Came::Failed(code) if self.recorded_failure == Some(code) => Next::Round(self.back_off(interval)),
+            Came::Failed(code) if self.recorded_failure == Some(code) => Next::Round(self.wait_after(code, interval)),
             Came::Failed(_) => Next::Job,
         }
     }
@@ -78,10 +78,15 @@ impl Shipping {
             }
             Came::Failed(code) => {
                 self.recorded_failure = Some(code);
-                let wait = self.back_off(interval);
+                let wait = self.wait_after(code, interval);
                 if needed == Came::BaseNeeded { wait.max(BASE_RETRY) } else { wait }
             }
         }
+    }
+
+    /// Repositories that can be reached must not wait for one that is away: the server may remove what they lack.
+    fn wait_after(&mut self, code: Code, interval: Duration) -> Duration {
+        if code == Code::BackupPartial { interval } else { self.back_off(interval) }
     }
 
     fn back_off(&mut self, interval: Duration) -> Duration {
@@ -190,6 +195,17 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(shipping.after_round(Came::Archived, SECOND), Next::Round(SECOND));
             assert_eq!(shipping.after_round(Came::Busy, SECOND), Next::Round(SECOND));
+        }
+    }
+
+    #[test]
+    fn one_repository_that_is_away_slows_nothing() {
+        let mut shipping = Shipping::default();
+        let partial = Came::Failed(Code::BackupPartial);
+        assert_eq!(shipping.after_round(partial, SECOND), Next::Job);
+        assert_eq!(shipping.after_job(partial, partial, SECOND), SECOND);
+        for _ in 0..9 {
+            assert_eq!(shipping.after_round(partial, SECOND), Next::Round(SECOND));
         }
     }
 

@@ -65,7 +65,7 @@ registry! {
     ObjectConflict = 23, "OBJECT_CONFLICT", exit 4, Never, "an object with other content already has this name and is left as it is; `neo4j-backupctl verify` shows which of the two is sound";
     ObjectNotFound = 24, "OBJECT_NOT_FOUND", exit 13, Never, "the repository lacks an object that a manifest names; `neo4j-backupctl verify --all` lists what is affected";
     FormatUnsupported = 25, "FORMAT_UNSUPPORTED", exit 4, Never, "it was written by a newer release; install that release or a later one to read it";
-    OwnerConflict = 26, "OWNER_CONFLICT", exit 4, Never, "another host, data directory or agent writes this target's chain; if this one is the rightful successor: `neo4j-backupctl adopt`";
+    OwnerConflict = 26, "OWNER_CONFLICT", exit 4, Never, "another host, data directory or agent writes this target's chain; if this one is the rightful successor: `neo4j-backupctl adopt TARGET`";
     StorageCredentials = 27, "STORAGE_CREDENTIALS", exit 15, Probe, "the store's credentials are missing, wrong or expired; they come from the environment, from a profile (`~/.aws/credentials` of the agent's user) or from the machine's role";
     StorageDenied = 28, "STORAGE_DENIED", exit 15, Probe, "the store's credentials lack a right; the message names it";
     StorageUnreachable = 29, "STORAGE_UNREACHABLE", exit 75, Later, "the store does not answer or is overloaded; check the repository's `endpoint` and the network to it, then run it again";
@@ -102,7 +102,7 @@ registry! {
 
     RestoreTargetUnreachable = 56, "RESTORE_TARGET_UNREACHABLE", exit 4, Never, "the archived log does not reach that point; `neo4j-backupctl status` shows what can be restored";
     LogGap = 57, "LOG_GAP", exit 13, Never, "a piece of the archived log is missing or damaged; what can still be restored is named above, and a new full backup closes the gap: `neo4j-backupctl backup TARGET`";
-    LogForked = 58, "LOG_FORKED", exit 4, Never, "the database's history is not the one that was archived, and no restore of this agent explains it; if that is meant: `neo4j-backupctl adopt`";
+    LogForked = 58, "LOG_FORKED", exit 4, Never, "the database's history is not the one that was archived, and no restore of this agent explains it; if that is meant: `neo4j-backupctl adopt TARGET`";
     LogCorrupted = 59, "LOG_CORRUPTED", exit 13, Never, "the database's own log cannot be read to its end; look at the server's log and its disk, and take a full backup: `neo4j-backupctl backup TARGET`";
 
     LedgerFailed = 60, "LEDGER_FAILED", exit 1, Later, "the ledger is only an index: move it away and run `neo4j-backupctl rescan`";

@@ -122,7 +122,11 @@ pub fn socket_or_host(text: &str) -> Result<(), &'static str> {
 /// A Neo4j database; it is also a directory's name.
 pub fn neo4j_database(text: &str) -> Result<(), &'static str> {
     let good = word(text, 1..=63, ".-_") && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    demand(good, "a database's name: letters, digits, '.', '-' and '_', a letter or digit first")
+    demand(good, "a database's name: letters, digits, '.', '-' and '_', a letter or digit first")?;
+    demand(
+        !text.eq_ignore_ascii_case("system"),
+        "the name of a database with data: each backup holds the database \"system\" as well",
+    )
 }
 
 /// A repository's name.

@@ -192,6 +192,17 @@ impl Ledger {
         })
     }
 
+    /// The backups of a target that a repository is known to hold, or to have held.
+    pub fn known_in(&self, target: &TargetName, repository: &str) -> Result<Vec<BackupId>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT c.backup FROM copies c JOIN backups b ON b.id = c.backup WHERE c.repository = ?1 AND b.target = ?2",
+            )?;
+            let rows = statement.query_map(params![repository, target.as_str()], |row| parsed(row, 0))?;
+            rows.collect()
+        })
+    }
+
     /// SHA-256 of a copy's manifest as it was recorded.
     pub fn manifest_sha256(&self, id: &BackupId, repository: &str) -> Result<Option<String>> {
         self.with(|connection| {

@@ -254,6 +254,19 @@ impl Ledger {
         })
     }
 
+    /// The latest time of commit in the batches of a history that end at or before `transaction`.
+    pub fn latest_commit(&self, target: &TargetName, chain: &ChainName, transaction: u64) -> Result<Option<Timestamp>> {
+        let (lineage, transaction) = (i64::from(chain.lineage), i64::try_from(transaction).unwrap_or(i64::MAX));
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT max(last_committed_at) FROM log_batches
+                 WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4 AND last_transaction <= ?5",
+            )?;
+            let latest = |row: &Row<'_>| Ok(row.get::<_, Option<i64>>(0)?.map(time));
+            statement.query_row(params![target.as_str(), chain.repository, chain.stream, lineage, transaction], latest)
+        })
+    }
+
     /// How many batches of a target were found damaged or missing in a repository.
     pub fn unsound_batches(&self, target: &TargetName, repository: &str) -> Result<u64> {
         self.with(|connection| {

@@ -7,7 +7,7 @@
 use crate::artifact::identity::{FORMAT, Owner, OwnerDocument, OwnerRecord};
 use crate::base::ids::TargetName;
 use crate::base::task::Task;
-use crate::base::{Error, Result};
+use crate::base::{Code, Error, Result};
 use crate::operation::answer::{AdoptReport, AdoptedIn};
 use crate::operation::context::{Context, Lane, Target};
 use crate::repository::catalog::Repository;
@@ -56,6 +56,19 @@ pub(crate) fn record(context: &Context, target: &Target, owner: Owner) -> OwnerR
         state_directory: Some(state.display().to_string()),
         since: context.clock.now(),
     }
+}
+
+/// Refuses to change anything where another agent is the writer: `OWNER_CONFLICT`. Where none is, nothing speaks against it.
+pub(crate) fn require_own(context: &Context, target: &Target, repository: &Repository) -> Result<()> {
+    let Some(present) = repository.owner(&context.environment, &target.name)? else { return Ok(()) };
+    let ours = record(context, target, context.owner(&present.owner.data_identity, present.owner.epoch));
+    if present.is_same_agent(&ours) {
+        return Ok(());
+    }
+    let (name, repository) = (&target.name, repository.name());
+    let text =
+        format!("{name} in repository {repository} is written by {}, this is {}", describe(&present), describe(&ours));
+    Err(Error::new(Code::OwnerConflict, text))
 }
 
 /// After a restore in place: the data in service has another history, which this host meant. Raises the epoch where this

@@ -1,11 +1,13 @@
 //! `delete`: one backup out of every repository that has it, its manifest first.
 
+use crate::artifact::manifest::Manifest;
 use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::DeleteReport;
-use crate::operation::context::{Context, Lane};
-use crate::operation::{log_retention, records, select};
+use crate::operation::context::{Context, Lane, Target};
+use crate::operation::{adopt, log_retention, records, select};
+use crate::repository::catalog::Repository;
 use std::collections::BTreeSet;
 
 /// Deletes a backup, and the batches of the log that only it could use. It is refused while someone reads the target's
@@ -40,7 +42,7 @@ pub(crate) fn delete(
             Err(error) => return Err(error),
         };
         found = true;
-        refuse_foreign(context, &manifest.owner.machine_id, &id)?;
+        refuse_foreign(context, target, &repository, &manifest)?;
         if dry_run {
             report.objects += manifest.objects.len() as u64 + 1;
             report.bytes += manifest.stored_bytes();
@@ -62,10 +64,14 @@ pub(crate) fn delete(
     Ok(report)
 }
 
-/// Cleanup and deletion touch only what this host wrote.
-fn refuse_foreign(context: &Context, machine_id: &str, id: &BackupId) -> Result<()> {
-    if machine_id == context.identity.machine_id {
-        return Ok(());
+/// Cleanup and deletion touch only what this host wrote, and only as long as this agent is the one that writes there.
+fn refuse_foreign(context: &Context, target: &Target, repository: &Repository, manifest: &Manifest) -> Result<()> {
+    let (id, machine_id) = (&manifest.id, &manifest.owner.machine_id);
+    if *machine_id != context.identity.machine_id {
+        return Err(Error::new(
+            Code::OwnerConflict,
+            format!("{id} was written by another host (machine {machine_id})"),
+        ));
     }
-    Err(Error::new(Code::OwnerConflict, format!("{id} was written by another host (machine {machine_id})")))
+    adopt::require_own(context, target, repository).map_err(|error| error.context(format!("deleting {id}")))
 }

@@ -46,6 +46,18 @@ impl Standing {
         self.reaches.first().filter(|reach| !reach.range.left)
     }
 
+    /// Whether it gives a newer state, or as new a one and more of what was before. Times tell only where nothing else does:
+    /// a clock may have run back.
+    pub(crate) fn gives_more_than(&self, other: &Standing) -> bool {
+        let (Some(one), Some(two)) = (self.newest(), other.newest()) else { return self.newest().is_some() };
+        let (one, two) = (&one.range, &two.range);
+        let place = |range: &LogRange| (range.lineage, range.to_transaction, range.to, Reverse(range.from));
+        match one.stream == two.stream {
+            true => place(one) > place(two),
+            false => (one.to, Reverse(one.from)) > (two.to, Reverse(two.from)),
+        }
+    }
+
     /// Whether all that is archived of the history in service can be had to its end.
     pub(crate) fn is_whole(&self) -> bool {
         self.newest().is_some_and(|reach| reach.range.to_transaction >= self.end.transaction)

@@ -98,10 +98,7 @@ pub(crate) fn forget_missing(
 /// restored from any repository.
 pub(crate) fn standing(context: &Context, target: &Target) -> Result<(Option<ChainStatus>, Vec<LogRange>)> {
     let standings = log_reach::standings(context, &target.name)?;
-    let best = standings.iter().max_by_key(|standing| {
-        let range = standing.newest().map(|newest| &newest.range);
-        (range.and_then(|range| range.to), range.map(|range| std::cmp::Reverse(range.from)))
-    });
+    let best = standings.iter().reduce(|best, other| if other.gives_more_than(best) { other } else { best });
     let chain = best.map(|standing| chain_status(context, target, standing)).transpose()?.flatten();
     let mut told: Vec<LogRange> =
         best.and_then(Standing::newest).map(|newest| newest.range.clone()).into_iter().collect();

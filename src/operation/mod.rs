@@ -126,7 +126,8 @@ fn summary(answer: &Answer) -> String {
             )
         }
         Answer::Rotate(report) => {
-            let of = |key: &answer::RotatedKey| format!("{}: key {} gave way", key.file.display(), key.from);
+            let gave = if report.dry_run { "would give way" } else { "gave way" };
+            let of = |key: &answer::RotatedKey| format!("{}: key {} {gave}", key.file.display(), key.from);
             report.keys.iter().map(of).collect::<Vec<_>>().join("; ")
         }
         Answer::Rescan(report) => format!("{} found, {} added, {} missing", report.found, report.added, report.missing),

@@ -387,11 +387,13 @@ pub(crate) fn running_job(context: &Context, target: &TargetName) -> Result<Opti
     Ok(running.into_iter().find(|job| job.target.as_ref() == Some(target)).map(|job| job.id))
 }
 
-/// The last backup job, if it did not succeed. `newest` is when the newest backup was begun that counts.
+/// The last backup job, if it did not succeed. `newest` is when the newest backup was begun that
+/// counts, and everything up to `covered` is archived.
 pub(crate) fn last_failure(
     context: &Context,
     target: &TargetName,
     newest: Option<Timestamp>,
+    covered: Option<Timestamp>,
 ) -> Result<Option<JobRecord>> {
     let mut last = Vec::new();
     for verb in ["backup", "archive"] {
@@ -405,6 +407,8 @@ pub(crate) fn last_failure(
     // A base that the log needed was taken by the job that archives.
     let settled = |job: &JobRecord| {
         is(job, &[Code::LogForked, Code::OwnerConflict]) && succeeded.is_some_and(|success| success > job.id.0)
+            // Shipping between the timers leaves no job when it succeeds.
+            || is(job, &[Code::Busy, Code::Cancelled]) && job.verb == "archive" && job.ended_at < covered
             || job.verb == "backup" && job.ended_at.is_some_and(|ended| newest.is_some_and(|newest| newest > ended))
     };
     let failed = |job: &JobRecord| job.state != JobState::Succeeded && !is(job, &[Code::NotAvailable]) && !settled(job);

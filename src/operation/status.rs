@@ -44,7 +44,7 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         backups: totals.backups,
         stored_bytes: totals.stored_bytes,
         job: records::running_job(context, &target.name)?,
-        last_failure: records::last_failure(context, &target.name, begun)?,
+        last_failure: records::last_failure(context, &target.name, begun, covered)?,
         next_run: None,
         log,
         earlier,

@@ -9,9 +9,9 @@ use crate::base::atomic_file;
 use crate::base::ids::BackupId;
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Result};
 use crate::operation::context::{Context, Target};
-use crate::operation::records;
+use crate::operation::{adopt, records};
 use crate::repository::catalog::Repository;
 use std::path::PathBuf;
 
@@ -67,7 +67,8 @@ pub(crate) fn settle(context: &Context, target: &Target, _base_lane: &FileLock, 
     removed
 }
 
-fn of_target(context: &Context, target: &Target) -> Vec<BackupId> {
+/// The backups of a target that are being taken, or that a killed run left.
+pub(crate) fn of_target(context: &Context, target: &Target) -> Vec<BackupId> {
     let entries = std::fs::read_dir(context.state_directory.join(DIRECTORY)).into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<BackupId>().ok());
     ids.filter(|id| id.target == target.name).collect()
@@ -84,14 +85,8 @@ fn settle_in(context: &Context, target: &Target, repository: &Repository, pendin
             Err(error) => return Err(error.context(format!("looking for the manifest of {id}"))),
         }
     }
-    let owner = repository.owner(&context.environment, &target.name)?;
-    match owner {
-        Some(record) if record.owner.machine_id != context.identity.machine_id => Err(Error::new(
-            Code::OwnerConflict,
-            format!("the chain of {} belongs to {} now", target.name, record.owner.host),
-        )),
-        _ => Ok(removed),
-    }
+    adopt::require_own(context, target, repository)?;
+    Ok(removed)
 }
 
 /// Removes every object of a backup that has no manifest.

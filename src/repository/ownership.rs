@@ -43,7 +43,8 @@ pub(super) fn read_owner(
 
 pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, record: &OwnerRecord) -> Result<()> {
     if let Some(present) = read_owner(store, keyring, &record.environment, &record.target)? {
-        return judge(repository, &present, record);
+        judge(repository, &present, record)?;
+        return complete(store, keyring, &present, record);
     }
     let key = object_key::owner(&record.environment, &record.target)?;
     match put(store, &key, &signing::seal(record, &keyring.current())?, Commit::IfAbsent) {
@@ -57,6 +58,15 @@ pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, reco
         }
         Err(error) => Err(error),
     }
+}
+
+/// A record that was made before it named the writer's state directory gets it from the first agent that comes: what names
+/// none fits every agent of its machine.
+fn complete(store: &dyn Store, keyring: &Keyring, present: &OwnerRecord, claimed: &OwnerRecord) -> Result<()> {
+    if present.state_directory.is_some() || claimed.state_directory.is_none() {
+        return Ok(());
+    }
+    take_over(store, keyring, &OwnerRecord { state_directory: claimed.state_directory.clone(), ..present.clone() })
 }
 
 /// Replaces the owner's record and reads it back.

@@ -6,12 +6,14 @@
 //! - `history`: pruned, forked, restored, adopted
 //! - `standing`: what is said of it when pieces are gone, and that nothing older passes for it
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
+//! - `writers`: who may write and delete, and bases that an agent does not remember
 
 mod history;
 pub(crate) mod merging;
 mod restore;
 mod standing;
 mod trouble;
+mod writers;
 
 use crate::site::{Site, restore_request};
 use jiff::Timestamp;
@@ -130,6 +132,15 @@ fn copy(from: &Path, to: &Path) {
 fn in_place(site: &Site, until: Option<RecoveryTarget>) {
     let request = RestoreRequest { until, ..restore_request("sim", Destination::InPlace) };
     site.ask(&Request::Restore(request)).expect("the restore in place");
+}
+
+/// Puts what `from` has of the ledger into `to`.
+fn put_ledger(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("list").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ledger") {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+        }
+    }
 }
 
 fn lose_the_ledger(site: &Site) {

@@ -159,7 +159,13 @@ fn last_batch(
 ) -> Result<(Option<SignedLogBatch>, Damaged)> {
     if let Some(recorded) = log_records::last_batch(context, target, repository.name(), stream)? {
         match repository.batch(&ObjectKey::new(recorded.key.as_str())?) {
-            Ok(signed) if signed.bytes_sha256 == recorded.manifest_sha256 => return Ok((Some(signed), Vec::new())),
+            Ok(signed) if signed.bytes_sha256 == recorded.manifest_sha256 => {
+                // What is there and could not be entered is damaged, and in the way of the next one.
+                let (history, next) = ((stream, signed.batch.lineage), signed.batch.last_transaction + 1);
+                if !repository.has_batch_from(&context.environment, &target.name, history, next)? {
+                    return Ok((Some(signed), Vec::new()));
+                }
+            }
             Ok(_) => {}
             Err(error) if is_damage(&error) => {}
             Err(error) => return Err(error.context("reading the last batch of the log")),

@@ -227,9 +227,15 @@ fn look(
         points.remove(0);
         lost = None;
     }
+    let newest = points.last().map(|point| point.mark.clone());
     for point in points {
         match log.resume(&point.mark, task) {
             Ok(Resumption::Continues(reader)) => {
+                if let Some(why) = woven(log, &point.mark, newest.as_ref(), task)? {
+                    look.difference = Some(why);
+                    look.found = Found::Fork { lineage, explained };
+                    return Ok(look);
+                }
                 // Without a base of this lineage nothing could be restored from its log.
                 if end.base.is_some() {
                     look.found = Found::Continues(lineage);
@@ -264,6 +270,18 @@ fn look(
     }
     look.lost = lost;
     Ok(look)
+}
+
+/// Why the source is of another history than a base beyond the point where the log goes on, if it is: the two must not
+/// be woven into one.
+fn woven(log: &dyn LogSource, point: &LogMark, newest: Option<&LogMark>, task: &Task) -> Result<Option<String>> {
+    let Some(base) = newest.filter(|newest| !newest.same_point(point)) else { return Ok(None) };
+    match log.resume(base, task) {
+        Ok(Resumption::Forked(why)) => Ok(Some(format!("after the base that ends with {}: {why}", base.transaction))),
+        Ok(_) => Ok(None),
+        Err(error) if is_about_the_log(error.code()) => Ok(None),
+        Err(error) => Err(error.context("comparing the newest base")),
+    }
 }
 
 /// Whether an error says that the log itself cannot be read.

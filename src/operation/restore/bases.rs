@@ -89,6 +89,8 @@ pub(crate) fn find(
             }
             Ok(signed) => match base_of(&signed) {
                 Some(base) => found.candidates.push(Candidate { base, manifest: Ok(signed.manifest) }),
+                // A dump that was loaded is another cluster: nobody gets that unasked where there is a base.
+                None if signed.manifest.is_logical() => {}
                 None => {
                     found.without_log = found.without_log.max(Some((signed.manifest.created_at, signed.manifest.id)))
                 }
@@ -107,7 +109,7 @@ fn base_of(signed: &SignedManifest) -> Option<Base> {
     let mark = manifest.position.as_ref()?.mark.clone()?;
     let history = History { stream: manifest.owner.data_identity.clone(), lineage: lineage_of(signed)? };
     let ended_at = ended_at(history.lineage, mark.committed_at, manifest.created_at, manifest.finished_at);
-    Some(Base { history, sequence: manifest.sequence, mark, ended_at })
+    Some(Base { history, sequence: manifest.sequence, mark, ended_at, latest_commit: None })
 }
 
 /// From when on a base tells what the database held. A lineage that was forked off repeats what another one holds: it
@@ -154,7 +156,7 @@ fn of_record(record: BaseRecord, repository: &Repository) -> Candidate {
         repository.name()
     );
     let history = History { stream: chain.stream, lineage: chain.lineage };
-    Candidate { base: Base { history, sequence, mark, ended_at }, manifest: Err(Lost(why)) }
+    Candidate { base: Base { history, sequence, mark, ended_at, latest_commit: None }, manifest: Err(Lost(why)) }
 }
 
 /// The first transaction of the batches of each history.
@@ -184,6 +186,6 @@ fn without_base(history: History, first: u64, repository: &Repository) -> Candid
         committed_at: None,
     };
     // When it ended nobody knows: no time is taken to lie after it.
-    let base = Base { history, sequence: 0, mark, ended_at: Timestamp::MAX };
+    let base = Base { history, sequence: 0, mark, ended_at: Timestamp::MAX, latest_commit: None };
     Candidate { base, manifest: Err(Lost(why)) }
 }

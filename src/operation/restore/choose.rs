@@ -12,10 +12,10 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
-use crate::ledger::log::LogEnd;
+use crate::ledger::log::{ChainName, LogEnd};
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
-use crate::operation::{records, select};
+use crate::operation::{log_reach, records, select};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -41,6 +41,7 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     let farthest = farthest(context, target)?;
     let mut failures: Vec<(&str, Error)> = Vec::new();
     let mut any_chain = request.until.is_some();
+    let mut best: Option<(Chosen, Option<(Timestamp, BackupId)>)> = None;
     for name in in_order(target, until, farthest.as_ref()) {
         let planned = context.repository(target, name).and_then(|repository| {
             let found = bases::find(context, target, &repository, named.as_ref(), task)?;
@@ -56,23 +57,33 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
                 if let (Some(end), Some((_, error))) = (farthest.as_ref().filter(behind), failures.first()) {
                     return Err(only_less(target, &chosen, end, error));
                 }
-                for (name, error) in &failures {
-                    task.warn(format!("repository {name}: {error}"));
+                if best.as_ref().is_none_or(|(best, _)| is_of_newer_history(&chosen, best)) {
+                    best = Some((chosen, without_log));
                 }
-                if until == RecoveryTarget::End {
-                    refuse_what_was_left(context, target, &chosen)?;
+                // To the end the record says who reaches farthest. What else is asked for may lie in a history that one
+                // repository has and another has not.
+                if until == RecoveryTarget::End || named.is_some() {
+                    break;
                 }
-                return match without_log {
-                    // The last state that is stored is wanted: it may be that of a backup without a log.
-                    Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
-                        task.info(format!("{id} is newer than the archived log and has none to replay over it"));
-                        choose_alone(context, target, &id.to_string(), task)
-                    }
-                    _ => Ok(chosen),
-                };
             }
             Err(error) => failures.push((name, error)),
         }
+    }
+    if let Some((chosen, without_log)) = best {
+        for (name, error) in &failures {
+            task.warn(format!("repository {name}: {error}"));
+        }
+        if until == RecoveryTarget::End {
+            refuse_what_was_left(context, target, &chosen)?;
+        }
+        return match without_log {
+            // The last state that is stored is wanted: it may be that of a backup without a log.
+            Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
+                task.info(format!("{id} is newer than the archived log and has none to replay over it"));
+                choose_alone(context, target, &id.to_string(), task)
+            }
+            _ => Ok(chosen),
+        };
     }
     if !any_chain {
         // Backups of a database without a log: the newest of them is what there is.
@@ -80,10 +91,28 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
             // "There is none" says less than why a repository could not be asked.
             let telling = |other: &Error| other.code() != Code::BackupNotFound;
             let first = failures.into_iter().map(|(_, failure)| failure).find(telling);
+            let error = only_damaged(context, target).filter(|_| error.code() == Code::BackupNotFound).unwrap_or(error);
             first.filter(|_| error.code() == Code::BackupNotFound).unwrap_or(error)
         });
     }
     Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
+}
+
+/// Whether a plan is for a later history of the same log than another one.
+fn is_of_newer_history(chosen: &Chosen, other: &Chosen) -> bool {
+    let (Some(one), Some(two)) = (&chosen.log, &other.log) else { return false };
+    one.history.stream == two.history.stream && one.history.lineage > two.history.lineage
+}
+
+/// That there are backups, all of which were found damaged.
+fn only_damaged(context: &Context, target: &Target) -> Option<Error> {
+    let known = records::known(context, Some(&target.name)).ok()?;
+    let first = known.first().filter(|_| known.iter().all(|backup| !backup.usable))?;
+    let text = format!("every backup of {} on record is damaged or missing, the newest is {}", target.name, first.id);
+    Some(Error::new(Code::BackupCorrupted, text).with_hint(format!(
+        "`neo4j-backupctl verify {}` says what is wrong with it, `neo4j-backupctl backup {}` takes a new one",
+        first.id, target.name
+    )))
 }
 
 /// A restore in place to an earlier state leaves the end of its history behind. As long as nothing was archived since, that
@@ -118,7 +147,8 @@ fn refuse_what_was_left(context: &Context, target: &Target, chosen: &Chosen) -> 
 /// How far the ledger knows the archive of any repository to reach.
 fn farthest(context: &Context, target: &Target) -> Result<Option<LogEnd>> {
     let ends = context.ledger.log_ends(&target.name)?.into_iter();
-    Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.covered_until))
+    let ends = ends.filter(|end| target.repositories.contains(&end.chain.repository));
+    Ok(ends.reduce(|end, other| if log_reach::is_later(&other, &end) { other } else { end }))
 }
 
 /// The repositories as they are configured; to the end of the log, the one that is known to reach farthest comes first.
@@ -176,6 +206,14 @@ fn reach(chosen: &Chosen) -> Timestamp {
     last.unwrap_or(chosen.manifest.created_at).max(chosen.manifest.created_at)
 }
 
+/// What the record knows of the log that a base holds.
+fn with_latest_commit(context: &Context, target: &Target, repository: &Repository, base: &Base) -> Result<Base> {
+    let History { stream, lineage } = base.history.clone();
+    let chain = ChainName { repository: repository.name().to_owned(), stream, lineage };
+    let latest_commit = context.ledger.latest_commit(&target.name, &chain, base.mark.transaction)?;
+    Ok(Base { latest_commit, ..base.clone() })
+}
+
 /// The best base for the target, and the log from there.
 fn with_log(
     context: &Context,
@@ -185,7 +223,8 @@ fn with_log(
     until: RecoveryTarget,
     task: &Task,
 ) -> Result<Chosen> {
-    let bases: Vec<Base> = candidates.iter().map(|candidate| candidate.base.clone()).collect();
+    let bases = candidates.iter().map(|candidate| with_latest_commit(context, target, &repository, &candidate.base));
+    let bases: Vec<Base> = bases.collect::<Result<_>>()?;
     let mut first_error: Option<Error> = None;
     let mut tried: BTreeMap<&History, u64> = BTreeMap::new();
     // What a newer history holds but cannot give must never come from an older one: that is another state.
@@ -223,7 +262,7 @@ fn with_log(
                 if let Some(error) = first_error.filter(|_| passed_over) {
                     task.warn(format!("passing over a newer base: {error}"));
                 }
-                tell_if_left(&bases, base, task);
+                tell_of_the_choice(&bases, base, manifest, until, task);
                 if tried.contains_key(&base.history) {
                     task.warn("what leads there from an earlier full backup is lost, and this one ends less than a second before \
                                that time: where the server's clock ran back just then, it holds something later");
@@ -247,6 +286,11 @@ fn with_log(
     })
 }
 
+fn tell_of_the_choice(bases: &[Base], chosen: &Base, manifest: &Manifest, until: RecoveryTarget, task: &Task) {
+    tell_if_left(bases, chosen, task);
+    tell_of_later_commits(manifest, chosen, until, task);
+}
+
 fn tell_if_left(bases: &[Base], chosen: &Base, task: &Task) {
     let stream = bases.iter().filter(|base| base.history.stream == chosen.history.stream);
     let newest = stream.map(|base| base.history.lineage).max().unwrap_or(0);
@@ -254,6 +298,17 @@ fn tell_if_left(bases: &[Base], chosen: &Base, task: &Task) {
         task.warn(format!(
             "this is a history that was left: of lineage {}, while the database went on as lineage {newest}",
             chosen.history.lineage
+        ));
+    }
+}
+
+fn tell_of_later_commits(manifest: &Manifest, base: &Base, until: RecoveryTarget, task: &Task) {
+    let RecoveryTarget::Time(time) = until else { return };
+    if let Some(latest) = base.latest_commit.filter(|latest| *latest > time) {
+        task.warn(format!(
+            "the server's clock ran back before {} was taken: it holds transactions with times up to {latest}, later than \
+             what is asked for; name an older backup to stop before them",
+            manifest.id
         ));
     }
 }

@@ -12,12 +12,12 @@ use crate::base::side_by_side;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession};
-use crate::operation::answer::RestoreReport;
+use crate::operation::answer::{BackupState, RestoreReport};
 use crate::operation::backup::FACT_OS_USER;
 use crate::operation::backup::objects::LANES_AT_ONCE;
 use crate::operation::context::{Context, Target};
-use crate::operation::log_object;
 use crate::operation::request::RestoreRequest;
+use crate::operation::{log_object, log_records, records};
 use crate::pipeline;
 use std::path::Path;
 
@@ -64,8 +64,10 @@ pub(super) fn fill(
         context.host.give(workspace.path(), owner)?;
     }
     let mut session = target.driver.begin_restore(&chosen.manifest, &place, task)?;
-    write_objects(target, chosen, &mut *session, task)?;
-    let end = chosen.log.as_ref().map(|log| write_log(target, chosen, log, &mut *session, task)).transpose()?.flatten();
+    write_objects(target, chosen, &mut *session, task)
+        .map_err(|error| put_on_record(context, target, chosen, error, task))?;
+    let end = chosen.log.as_ref().map(|log| write_log(context, target, chosen, log, &mut *session, task));
+    let end = end.transpose()?.flatten();
     task.phase("completing", 0);
     session.complete(task)?;
     if request.no_recover {
@@ -123,6 +125,7 @@ pub(super) fn owner(target: &Target, chosen: &Chosen, task: &Task) -> Result<Opt
 /// Lays the log over the base, cuts it at the target, and compares where it ends with the plan. Every batch is
 /// authenticated as it is read: nothing starts a server on the directory before all of them were whole.
 fn write_log(
+    context: &Context,
     target: &Target,
     chosen: &Chosen,
     log: &LogPlan,
@@ -140,6 +143,11 @@ fn write_log(
         let opened = log_object::open(&chosen.repository, target, &batch.object, &batch.segments, &mut sink, task);
         opened.and_then(|()| sink.finish(task)).map_err(|error| match error.code() {
             Code::BackupCorrupted | Code::ObjectNotFound => {
+                if let Ok(key) = batch.key() {
+                    let marked =
+                        log_records::mark(context, chosen.repository.name(), key.as_str(), BackupState::Corrupted);
+                    told(marked, task);
+                }
                 log_plan::gap(target, &chosen.repository, reachable, error.message())
             }
             _ => error.context(format!("replaying {}", batch.object.key)),
@@ -150,6 +158,29 @@ fn write_log(
     log.check(&end)?;
     task.info(format!("the log ends with {}", log_point::named(log.engine, end.transaction)));
     Ok(Some(end))
+}
+
+/// What a restore finds damaged is on record from then on: `status` and `check` tell of it, and the next restore begins
+/// elsewhere.
+fn put_on_record(context: &Context, target: &Target, chosen: &Chosen, error: Error, task: &Task) -> Error {
+    let state = match error.code() {
+        Code::BackupCorrupted => BackupState::Corrupted,
+        Code::ObjectNotFound => BackupState::Missing,
+        _ => return error,
+    };
+    let (id, name) = (&chosen.manifest.id, &target.name);
+    told(records::mark(context, id, chosen.repository.name(), state), task);
+    error.with_hint(format!(
+        "{id} is on record as damaged now: `neo4j-backupctl restore {name}` passes over it and replays the log over an older \
+         base, if there is one; `neo4j-backupctl verify {id}` says what is wrong with it"
+    ))
+}
+
+/// That something cannot be put on record must not hide why.
+fn told(outcome: Result<()>, task: &Task) {
+    if let Err(error) = outcome {
+        task.warn(format!("the damage could not be put on record: {error}"));
+    }
 }
 
 fn write_objects(target: &Target, chosen: &Chosen, session: &mut dyn RestoreSession, task: &Task) -> Result<()> {

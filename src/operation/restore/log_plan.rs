@@ -378,7 +378,8 @@ pub(super) fn gap(target: &Target, repository: &Repository, reachable: &LogMark,
         repository.name()
     );
     Error::new(Code::LogGap, text).with_hint(format!(
-        "`{option}` restores what lies before; `neo4j-backupctl backup {}` makes what is there now restorable",
+        "`{option}` restores what lies before; `neo4j-backupctl verify --all` names what is wrong (a file that is none of the \
+         agent's is to be removed); `neo4j-backupctl backup {}` makes what is in service restorable from there",
         target.name
     ))
 }

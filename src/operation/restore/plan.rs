@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How far commit times may run back within a log. Real servers were seen to by a tenth of it.
 const INVERSION_MAX: SignedDuration = SignedDuration::from_secs(1);
+/// A clock that was set back by more was wrong before: what it said then tells nothing of the order of things.
+const STEP_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// A history of a log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +35,8 @@ pub(super) struct Base {
     pub(super) mark: LogMark,
     /// When its last transaction was committed, or a later moment where that is not known.
     pub(super) ended_at: Timestamp,
+    /// The latest time of commit that is known of what it holds: not that of its last transaction where a clock ran back.
+    pub(super) latest_commit: Option<Timestamp>,
 }
 
 /// A batch as planning sees it, all of one history.
@@ -100,7 +104,10 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         let base = &bases[*index];
         // Times do not always rise with the log: just before the end of a base something later may lie in it.
         let certain = match until {
-            RecoveryTarget::Time(time) => time.duration_since(base.ended_at) >= INVERSION_MAX,
+            RecoveryTarget::Time(time) => {
+                let latest = base.latest_commit.filter(|latest| latest.duration_since(time) <= STEP_MAX);
+                time.duration_since(latest.map_or(base.ended_at, |latest| latest.max(base.ended_at))) >= INVERSION_MAX
+            }
             _ => true,
         };
         let stream = newest.get(base.history.stream.as_str()).copied().unwrap_or(0);

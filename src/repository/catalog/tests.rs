@@ -217,7 +217,14 @@ fn a_second_writer_is_refused_and_both_are_named() {
     let elsewhere = OwnerRecord { state_directory: Some("/other".to_owned()), ..first.clone() };
     let error = repository.claim(&elsewhere).expect_err("another agent of the same machine");
     assert!(error.code() == Code::OwnerConflict && error.message().contains("/other"), "{error}");
-    repository.claim(&OwnerRecord { state_directory: None, ..first }).expect("one that does not say where");
+    repository.claim(&OwnerRecord { state_directory: None, ..first.clone() }).expect("one that does not say where");
+    // What an earlier release left says nothing of that either, and then belongs to the first that comes.
+    let silent = OwnerRecord { state_directory: None, ..first.clone() };
+    repository.take_over(&silent).expect("as an earlier release wrote it");
+    repository.claim(&first).expect("the first");
+    let present = repository.owner("prod", &first.target).expect("owner").expect("present");
+    assert_eq!((present.state_directory, present.since), (first.state_directory.clone(), silent.since));
+    assert_eq!(repository.claim(&elsewhere).map_err(|error| error.code()), Err(Code::OwnerConflict));
     repository.claim(&owner_record("metrics", owner("db2", "machine-2"))).expect("another target is free");
     // A soundly signed record in another's place is no owner.
     let (graph, metrics) = (

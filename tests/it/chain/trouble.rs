@@ -1,8 +1,8 @@
 //! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
 
 use super::{
-    archive, archive_fails, archived, at, batches, commit, copy, live, lose_the_ledger, put_back, restore, restored,
-    two_repositories,
+    archive, archive_fails, archived, at, batches, commit, copy, live, lose_the_ledger, put_back, put_ledger, restore,
+    restored, two_repositories,
 };
 use crate::site::{BACKUPD, Site, backup_request};
 use crate::workshop::{INTERVAL, PATIENCE};
@@ -43,6 +43,28 @@ fn a_repository_that_was_away_catches_up_without_a_gap() {
     fs::remove_dir_all(site.path("repository")).expect("remove");
     let (state, report) = restored(&site, None);
     assert_eq!((state, report.repository.as_str()), (live(&site), "second"));
+}
+
+#[test]
+fn a_clock_that_ran_back_does_not_make_the_shorter_archive_the_newest() {
+    let site = two_repositories();
+    let mut states = Vec::new();
+    commit(&site, 5, &mut states);
+    archive(&site);
+    // As it stands when the clock was ahead while both were archived to.
+    let ledger = rusqlite::Connection::open(site.path("state/ledger.db")).expect("open");
+    let ahead =
+        ledger.execute("UPDATE log_ends SET covered_until = covered_until + 600000000 WHERE repository = 'main'", []);
+    assert_eq!(ahead, Ok(1));
+    drop(ledger);
+    fs::rename(site.path("repository"), site.path("away")).expect("rename");
+    commit(&site, 2, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    fs::rename(site.path("away"), site.path("repository")).expect("rename");
+    let (state, report) = restored(&site, None);
+    assert_eq!((state, report.repository.as_str()), (live(&site), "second"));
+    let log = super::status(&site).log.expect("log");
+    assert_eq!((log.repository.as_str(), log.to_transaction), ("second", 7));
 }
 
 // req: A11
@@ -287,15 +309,6 @@ fn a_rescan_rebuilds_what_the_ledger_knew_of_the_log() {
     let report = archive(&site);
     assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 7), "archived again: {report:?}");
     assert_eq!(restored(&site, None).0, live(&site));
-}
-
-/// Puts what `from` has of the ledger into `to`.
-fn put_ledger(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("list").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("ledger") {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
-        }
-    }
 }
 
 #[test]

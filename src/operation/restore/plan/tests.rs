@@ -26,7 +26,7 @@ fn piece(from: u64, to: u64) -> Piece {
 
 fn base(lineage: u32, sequence: u64, transaction: u64) -> Base {
     let history = History { stream: "s".to_owned(), lineage };
-    Base { history, sequence, mark: mark(transaction), ended_at: at(transaction) }
+    Base { history, sequence, mark: mark(transaction), ended_at: at(transaction), latest_commit: None }
 }
 
 fn way(base: u64, pieces: &[Piece], until: RecoveryTarget) -> Result<Vec<usize>, Obstacle> {
@@ -45,6 +45,13 @@ fn the_newest_base_before_the_target_begins() {
     assert_eq!(best(RecoveryTarget::Time(at(9))), None);
     // At its very end a base may hold something that was committed a moment later: the one before is certain not to.
     assert_eq!((best(RecoveryTarget::Time(at(40))), best(RecoveryTarget::Time(at(41)))), (Some(2), Some(3)));
+    // A clock that ran back before a base: it holds what was committed later than its end says. One that was wrong by years
+    // says nothing.
+    let ran_back = |latest| Base { latest_commit: Some(at(latest)), ..base(2, 4, 40) };
+    let bases_of = |latest| [base(1, 1, 10), base(2, 3, 15), ran_back(latest)];
+    assert_eq!(bases_for(&bases_of(60), RecoveryTarget::Time(at(50))).first(), Some(&1));
+    assert_eq!(bases_for(&bases_of(60), RecoveryTarget::Time(at(61))).first(), Some(&2));
+    assert_eq!(bases_for(&bases_of(90_000), RecoveryTarget::Time(at(50))).first(), Some(&2));
     let mut other = base(1, 9, 5);
     other.history.stream = "t".to_owned();
     let bases = [base(3, 1, 10), other];
