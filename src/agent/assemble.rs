@@ -16,7 +16,7 @@ use crate::config::settings::{
 };
 use crate::config::{Loaded, Sources};
 use crate::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
-use crate::driver::postgres::{PostgresDriver, PostgresDriverSettings};
+use crate::driver::postgres::{DumpFormat, PostgresDriver, PostgresDriverSettings};
 use crate::driver::sim::SimDriver;
 use crate::driver::{Driver, OutsideFile};
 use crate::host::Service;
@@ -342,6 +342,7 @@ fn postgres_settings(target: &TargetSettings, settings: &PostgresSettings, state
             PostgresFull::Base => BackupKind::Base,
             PostgresFull::Dump => BackupKind::Dump,
         },
+        dump_format: if settings.plain_dumps { DumpFormat::Plain } else { DumpFormat::Custom },
         lanes: None,
         target: target.name.to_string(),
         spool: state.join("spool").join(target.name.as_str()),

@@ -156,6 +156,12 @@ pub enum Content {
     Neo4jDump,
     /// An artifact of `neo4j-admin database backup` of Neo4j Enterprise.
     Neo4jBackup,
+    /// An archive of `pg_dump`: one database.
+    PgDump,
+    /// A script of `pg_dump`, which makes its database: for `psql`.
+    PgScript,
+    /// A script of `pg_dumpall`: roles and settings of a cluster.
+    PgGlobals,
     /// Ranges of log files, one after the other, as the manifest lists them.
     LogRanges,
     /// Bytes whose meaning only the driver knows.
@@ -211,6 +217,12 @@ impl Manifest {
     /// The target, from the id.
     pub fn target(&self) -> &TargetName {
         &self.id.target
+    }
+
+    /// Whether it holds what a database says of its content, and not its files.
+    pub fn is_logical(&self) -> bool {
+        let logical = |content| matches!(content, Content::PgDump | Content::PgScript | Content::PgGlobals);
+        self.objects.iter().any(|object| logical(object.content))
     }
 
     /// Bytes before compression and encryption, over all objects.

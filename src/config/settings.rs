@@ -400,6 +400,8 @@ pub struct PostgresSettings {
     pub service: ServiceSettings,
     /// How full backups are taken.
     pub full: PostgresFull,
+    /// Whether logical dumps are SQL scripts and not archives.
+    pub plain_dumps: bool,
     /// `15/main`, where it is a cluster of Debian's tools.
     pub cluster: Option<String>,
     /// Where `postgresql.conf` and `pg_hba.conf` are when that is not the data directory.

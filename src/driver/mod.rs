@@ -110,6 +110,11 @@ pub trait Driver: Send + Sync {
         Ok(self.census(task)?.mark)
     }
 
+    /// Whether a full backup of this kind brings its own counts, so that [`Driver::census`] need not be asked.
+    fn counts_by_itself(&self, _kind: BackupKind) -> bool {
+        false
+    }
+
     /// The kind of full backup the configuration asks for.
     fn default_kind(&self) -> BackupKind;
 
@@ -134,6 +139,11 @@ pub trait Driver: Send + Sync {
 
     /// Begins a restore of `manifest` into `place`.
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>>;
+
+    /// Whether this backup can take the place of what is in service. Error `NOT_AVAILABLE`.
+    fn check_in_place(&self, _manifest: &Manifest) -> Result<()> {
+        Ok(())
+    }
 
     /// Begins a dump of a private, recovered copy, whose last transaction is `end`; the server is left alone.
     fn begin_dump_of_copy(&self, _copy: &RestorePlace, _end: &LogMark, _task: &Task) -> Result<Box<dyn FullBackup>> {

@@ -452,6 +452,17 @@ advise() {
       done
       ;;
     postgresql)
+      if [ -e "$destination/$target-$stamp.globals.sql" ]; then
+        printf 'As a superuser of a cluster that runs, the roles first:\n'
+        printf "  psql -d template1 -f '%s'\n" "$destination/$target-$stamp.globals.sql"
+        for file in "$destination"/*.db*.dump; do
+          [ ! -e "$file" ] || printf "  pg_restore --create -d template1 '%s'\n" "$file"
+        done
+        for file in "$destination"/*.db*.sql; do
+          [ ! -e "$file" ] || printf "  psql -d template1 -f '%s'\n" "$file"
+        done
+        return
+      fi
       printf 'As root, then as the user of the server:\n'
       printf "  chown -R postgres:postgres '%s' && chmod 0700 '%s'\n" "$destination" "$destination"
       printf "  pg_ctl -D '%s' start\n" "$destination"

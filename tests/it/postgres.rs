@@ -24,7 +24,7 @@ use neo4j_backup_agent::base::ids::{BackupId, BackupKind, Stamp, TargetName};
 use neo4j_backup_agent::base::process::LocalLauncher;
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::base::{Code, Result};
-use neo4j_backup_agent::driver::postgres::{PostgresDriver, PostgresDriverSettings};
+use neo4j_backup_agent::driver::postgres::{DumpFormat, PostgresDriver, PostgresDriverSettings};
 use neo4j_backup_agent::driver::{Driver, FullReport, HealthCheck, RestorePlace, RestoreSession};
 use std::fs;
 use std::io::Write;
@@ -57,6 +57,7 @@ fn settings(server: &PostgresServer) -> PostgresDriverSettings {
         password_file: None,
         config_directory: None,
         full: BackupKind::Base,
+        dump_format: DumpFormat::Custom,
         lanes: None,
         target: "metrics".to_owned(),
         spool: server.directory.join("spool"),

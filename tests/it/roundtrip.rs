@@ -2,8 +2,10 @@
 //!
 //! - `postgres`: one cluster, restored into directories and in place, and opened with foreign tools alone
 //! - `neo4j`: one server, the same
+//! - `dump`: logical dumps of PostgreSQL
 //! - `kill`: `kill -9` of the agent in the middle, on the real servers
 
+mod dump;
 mod kill;
 mod neo4j;
 mod postgres;

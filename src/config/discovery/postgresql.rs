@@ -58,6 +58,7 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Option<PostgresSettings> {
         host: host(reader, &cluster, &running),
         port: port(reader, &cluster, &running),
         user: reader.text("user"),
+        plain_dumps: reader.text("dump_format") == "plain",
         full: if reader.text("full") == "dump" { PostgresFull::Dump } else { PostgresFull::Base },
         data_directory,
         bin_directory,

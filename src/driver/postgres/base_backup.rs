@@ -4,6 +4,7 @@
 //! manifest that the server adds as the last file says where recovery starts and ends. So a tool that ends early and
 //! claims success is found out.
 
+use super::client_tool::client_tool;
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, within};
 use super::inspection::{setting, version_num};
 use super::tools::Tools;
@@ -17,8 +18,7 @@ use crate::driver::{FullBackup, FullReport, Volume, VolumeReader, VolumeSpec};
 use postgres::Client;
 use serde::Deserialize;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -80,35 +80,9 @@ pub(crate) fn begin(
 
 /// The command line of `pg_basebackup`, and the account it runs as.
 fn command(address: &Address, tools: &Tools, owner: &OsUser, workspace: &Path) -> Result<Tool> {
-    let mut tool = tools
-        .tool("pg_basebackup")
-        .args(["-D", "-", "-F", "tar", "-X", "fetch", "--checkpoint=fast", "--no-password"])
-        .args(["--label=neo4j-backup", "-h", &address.host, "-p", &address.port.to_string(), "-U", &address.user])
-        .idle_timeout(SILENCE);
-    if let Some(path) = &address.password_file {
-        tool = tool.env("PGPASSFILE", write_password_file(path, workspace)?);
-    } else if nix::unistd::geteuid().is_root() {
-        // Peer authentication wants the account that bears the role's name; else the cluster's owner may most.
-        tool = tool.user(OsUser::of_name(&address.user).unwrap_or_else(|_| owner.clone()));
-    }
-    Ok(tool)
-}
-
-/// libpq takes a password from a file of its own format only (a variable could be read by others): one line
-/// `host:port:database:user:password` with `\` and `:` escaped.
-fn write_password_file(from: &Path, workspace: &Path) -> Result<PathBuf> {
-    let secret = crate::base::secret::read_first_line(from)?;
-    let escaped = secret.expose_text()?.replace('\\', "\\\\").replace(':', "\\:");
-    let line = zeroize::Zeroizing::new(format!("*:*:*:*:{escaped}\n"));
-    let path = workspace.join("pgpass");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()))
-        .map_err(|cause| Error::io("writing", &path, cause))?;
-    Ok(path)
+    Ok(client_tool("pg_basebackup", address, tools, owner, workspace)?
+        .args(["-D", "-", "-F", "tar", "-X", "fetch", "--checkpoint=fast", "--label=neo4j-backup"])
+        .idle_timeout(SILENCE))
 }
 
 /// What is known once a base backup was found possible.
@@ -359,14 +333,5 @@ mod tests {
             hint("FATAL:  no pg_hba.conf entry for replication connection").contains("local replication neo4j-backup")
         );
         assert!(hint("requested WAL segment 0001 has already been removed").contains("wal_keep_size"));
-    }
-
-    #[test]
-    fn a_password_with_colons_is_escaped() {
-        let place = tempfile::tempdir().expect("tempdir");
-        let from = place.path().join("password");
-        crate::base::atomic_file::write(&from, b"a:b\\c\n", 0o600).expect("write");
-        let path = write_password_file(&from, place.path()).expect("pgpass");
-        assert_eq!(std::fs::read_to_string(path).expect("read"), "*:*:*:*:a\\:b\\\\c\n");
     }
 }

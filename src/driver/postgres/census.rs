@@ -15,7 +15,7 @@ use crate::base::{Code, Error, Result};
 use crate::driver::Census;
 use postgres::error::SqlState;
 use postgres::{Client, IsolationLevel, Transaction};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Above this many bytes in all databases rows are not counted: reading everything once more would cost more than the
@@ -25,6 +25,8 @@ pub(crate) const COUNT_LIMIT_BYTES: u64 = 4 * GIB;
 pub(crate) const COUNT_BUDGET: Duration = Duration::from_secs(120);
 /// See the module: what any write moves.
 const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
+/// What is added to the line of an index that is not valid.
+pub(crate) const INVALID: &str = " (invalid)";
 /// Most lines of schema that a manifest carries.
 const SCHEMA_LINES_MAX: usize = 20_000;
 
@@ -37,6 +39,8 @@ pub(crate) struct Scope {
     pub limit_bytes: u64,
     /// See [`COUNT_BUDGET`].
     pub budget: Duration,
+    /// Snapshots to count in, by database; where none is named, a fresh one.
+    pub snapshots: BTreeMap<String, String>,
     /// See [`SCHEMA_LINES_MAX`]; a restored copy is listed in full, or lines could seem to be missing.
     pub schema_lines_max: usize,
 }
@@ -46,6 +50,7 @@ impl Scope {
     pub(crate) fn of(databases: &[String]) -> Self {
         Scope {
             databases: databases.to_vec(),
+            snapshots: BTreeMap::new(),
             limit_bytes: COUNT_LIMIT_BYTES,
             budget: COUNT_BUDGET,
             schema_lines_max: SCHEMA_LINES_MAX,
@@ -168,6 +173,9 @@ impl<'a> Counting<'a> {
             .read_only(true)
             .start()
             .map_err(asking(&what))?;
+        if let Some(id) = self.scope.snapshots.get(database) {
+            transaction.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{id}'")).map_err(asking(&what))?;
+        }
         let snapshot: String = transaction.query_one(SNAPSHOT, &[]).map_err(asking(&what))?.get(0);
         self.marks.insert(snapshot);
         self.statistics.schema.insert(format!("database {}", plain(database)));
@@ -320,7 +328,7 @@ fn schema_lines(
     );
     for row in transaction.query(&indexes, &[])? {
         let (schema, name, valid): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
-        let note = if valid { "" } else { " (invalid)" };
+        let note = if valid { "" } else { INVALID };
         lines.push(format!("index {}.{}.{}{note}", plain(database), plain(&schema), plain(&name)));
     }
     let constraints = format!(

@@ -34,6 +34,8 @@ const RECORDED_SETTINGS: [&str; 7] = [
     "server_version_num",
     "lc_messages",
 ];
+/// Encoding and locale of new databases.
+pub(crate) const TEMPLATE_FACTS: [&str; 3] = ["template_encoding", "template_collate", "template_ctype"];
 /// How long asking for the size of all databases may take; it walks their files.
 const SIZE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -111,6 +113,13 @@ fn ask(address: &Address, wanted: &[String]) -> Result<Answer> {
     let superuser = client.query_opt("SELECT rolname::text FROM pg_roles WHERE oid = 10", &[]);
     if let Some(row) = superuser.map_err(asking("the first superuser"))? {
         facts.insert("superuser".to_owned(), row.get(0));
+    }
+    // What a database gets that is made without saying more; a cluster that a dump is loaded into is made alike.
+    let template = "SELECT pg_encoding_to_char(encoding)::text, coalesce(datcollate::text, 'C'), coalesce(datctype::text, 'C') FROM pg_database WHERE datname = 'template1'";
+    if let Some(row) = client.query_opt(template, &[]).map_err(asking("the encoding"))? {
+        for (index, name) in TEMPLATE_FACTS.iter().enumerate() {
+            facts.insert((*name).to_owned(), row.get(index));
+        }
     }
     let databases = census::databases(&mut client, wanted)?;
     if let Some(version) = timescaledb_version(address, &databases) {

@@ -4,6 +4,7 @@
 //! - `inspection`, `control_file`, `postmaster`: what there is, and whether a server uses it
 //! - `census`: rows and schema; `outside_files`: what lies outside the data directory
 //! - `online`: the full backup, read from the data directory; `base_backup`: by `pg_basebackup`, where that cannot be
+//! - `dump`: logical full backups, and their way back; `client_tool`: how client programs log in
 //! - `wal`: the log between full backups; `marked`: where it goes on after one
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
@@ -11,9 +12,11 @@
 mod base_backup;
 mod census;
 mod checks;
+mod client_tool;
 mod connection;
 mod control_file;
 mod doctor;
+mod dump;
 mod grants;
 mod inspection;
 mod marked;
@@ -34,6 +37,7 @@ use crate::base::process::Launcher;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT, TALK_TIMEOUT};
+pub use dump::DumpFormat;
 use online::Outlook;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +62,7 @@ pub struct PostgresDriverSettings {
     pub port: u16,
     /// Role to connect as.
     pub user: String,
-    /// Databases to count and to compare after a restore; empty = all. The base backup holds all of them in any case.
+    /// Databases to dump, to count and to compare after a restore; empty = all. A base backup holds all of them in any case.
     pub databases: Vec<String>,
     /// A file whose first line is the role's password; `None` = peer or trust authentication.
     pub password_file: Option<PathBuf>,
@@ -66,6 +70,8 @@ pub struct PostgresDriverSettings {
     pub config_directory: Option<PathBuf>,
     /// The kind of full backup to make by default.
     pub full: BackupKind,
+    /// How a logical dump writes each database.
+    pub dump_format: DumpFormat,
     /// How many lanes a base is read in; `None` = by its size.
     pub lanes: Option<u32>,
     /// The target's name, as `archive_command` has it.
@@ -102,6 +108,11 @@ impl PostgresDriver {
         let spool = Spool::new(settings.spool.clone(), settings.spool_limit, settings.spool_drop);
         let log = PostgresLog::new(settings.target.clone(), settings.data_directory.clone(), address.clone(), spool);
         PostgresDriver { settings, address, tools, log }
+    }
+
+    /// Nothing could be restored from the log of a target that takes logical dumps only.
+    fn has_log(&self) -> bool {
+        self.settings.full == BackupKind::Base
     }
 }
 
@@ -146,13 +157,27 @@ impl Driver for PostgresDriver {
         false
     }
 
+    fn counts_by_itself(&self, kind: BackupKind) -> bool {
+        kind == BackupKind::Dump
+    }
+
+    fn check_tools(&self, kind: BackupKind, task: &Task) -> Result<()> {
+        match kind {
+            BackupKind::Dump => dump::check_tools(&self.address, &self.tools, task),
+            _ => Ok(()),
+        }
+    }
+
     fn begin_full(&self, kind: BackupKind, workspace: &Path, task: &Task) -> Result<Box<dyn FullBackup>> {
+        if kind == BackupKind::Dump {
+            return dump::begin(&self.settings, &self.address, &self.tools, workspace, task);
+        }
         if kind != BackupKind::Base {
             return Err(Error::new(
                 Code::NotAvailable,
                 format!("a backup of kind {} cannot be made of PostgreSQL yet", kind.as_str()),
             )
-            .with_hint("set `full = \"base\"` in the target's section, or leave out `--type`"));
+            .with_hint("`--type full` takes what the target's `full` says, `--type dump` a logical dump"));
         }
         let address = self.address.clone();
         let size = connection::within(TALK_TIMEOUT, "asking for the size of segments", task, move || {
@@ -179,19 +204,36 @@ impl Driver for PostgresDriver {
     }
 
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>> {
-        restore::begin(&self.settings, &self.tools, &self.log, manifest, place, task)
+        match manifest.id.kind {
+            BackupKind::Dump => dump::load::begin(&self.settings, &self.tools, manifest, place, task),
+            _ => restore::begin(&self.settings, &self.tools, &self.log, manifest, place, task),
+        }
+    }
+
+    fn check_in_place(&self, manifest: &Manifest) -> Result<()> {
+        if manifest.id.kind != BackupKind::Dump {
+            return Ok(());
+        }
+        let text =
+            format!("{} is a logical dump: loaded, it is another cluster with other databases than these", manifest.id);
+        Err(Error::new(Code::NotAvailable, text)
+            .with_hint("restore it with `--into DIR`, or restore a base backup in place: `--type full` with `full = \"base\"` takes one"))
     }
 
     fn log(&self) -> Option<&dyn LogSource> {
-        Some(&self.log)
+        self.has_log().then_some(&self.log as &dyn LogSource)
+    }
+
+    fn why_no_log(&self) -> String {
+        "the log goes on from base backups, and `full = \"dump\"` takes none".to_owned()
     }
 
     fn log_inbox(&self) -> Option<&dyn LogInbox> {
-        Some(&self.log)
+        self.has_log().then_some(&self.log as &dyn LogInbox)
     }
 
     fn log_outbox(&self) -> Option<&dyn LogOutbox> {
-        Some(&self.log)
+        self.has_log().then_some(&self.log as &dyn LogOutbox)
     }
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {

@@ -60,7 +60,7 @@ fn newest_timeline(settings: &PostgresDriverSettings, log: &PostgresLog, place: 
 
 /// Who gets the result and runs its servers: as asked, or else, for root, the account of the cluster in service.
 /// PostgreSQL refuses to run as root.
-fn owner_of_result(settings: &PostgresDriverSettings, place: &RestorePlace) -> Result<Option<OsUser>> {
+pub(crate) fn owner_of_result(settings: &PostgresDriverSettings, place: &RestorePlace) -> Result<Option<OsUser>> {
     let not_root = |owner: &OsUser| owner.uid != 0;
     if let Some(owner) = &place.owner {
         return Ok(Some(owner.clone()));

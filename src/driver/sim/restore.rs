@@ -82,8 +82,8 @@ impl RestoreSession for SimRestore {
                 let file = file.map_err(|cause| Error::io("creating", &path, cause))?;
                 Ok(Some(Box::new(FileSink { path, file })))
             }
-            (Role::Data, Content::Neo4jDump | Content::Neo4jBackup) => {
-                let text = format!("{} is a dump of Neo4j: a fake database cannot load it", object.key);
+            (Role::Data, content) => {
+                let text = format!("{} is {content:?}: a fake database cannot load it", object.key);
                 Err(Error::new(Code::RestoreFailed, text))
             }
         }

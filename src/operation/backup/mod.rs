@@ -151,7 +151,10 @@ fn take(
 ) -> Result<Taken> {
     let driver = &target.driver;
     let workspace = context.workspace(&shape.id.to_string())?;
-    let before = driver.census(task)?;
+    let before = match driver.counts_by_itself(shape.id.kind) {
+        true => Census { statistics: Statistics::default(), mark: None },
+        false => driver.census(task)?,
+    };
     let stopped = match driver.needs_stop(shape.id.kind) && driver.is_running(task)? {
         true => Some(StoppedServer::stop(&*context.host, target, task)?),
         false => None,

@@ -48,6 +48,9 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     let _lease = context.reading(&target.name, false)?;
     task.phase("choosing", 0);
     let chosen = choose::choose(context, target, request, task)?;
+    if in_place {
+        target.driver.check_in_place(&chosen.manifest)?;
+    }
     if request.backup.is_none() {
         tell_of_newer_objects(context, target, &chosen, task)?;
     }

@@ -94,7 +94,8 @@ impl PostgresServer {
             account: self.account.clone(),
             directory,
         };
-        let options = format!("-c archive_mode=off -c unix_socket_directories={}", copy.directory.display());
+        let options =
+            format!("-c archive_mode=off -c listen_addresses= -c unix_socket_directories={}", copy.directory.display());
         let log = copy.directory.join("log");
         succeed(
             copy.command("pg_ctl")
