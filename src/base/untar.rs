@@ -78,11 +78,17 @@ pub struct Unpacker {
 impl Unpacker {
     /// Unpacks below `directory`, which exists.
     pub fn new(directory: &Path, limits: Limits) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(directory, flags, Mode::empty())
-            .map_err(|cause| Error::io("opening the directory", directory, cause.into()))?;
+        Unpacker::branching(directory, &[], limits)
+    }
+
+    /// The same, but what the archive has at and below the first path of a branch goes to the second, which exists.
+    pub fn branching(directory: &Path, branches: &[(&Path, &Path)], limits: Limits) -> Result<Self> {
+        let root = open_root(directory)?;
+        let opened = branches.iter().map(|(inside, elsewhere)| Ok(((*inside).to_owned(), open_root(elsewhere)?)));
+        let branches = opened.collect::<Result<Vec<_>>>()?;
         let tree = Tree {
             root,
+            branches,
             shown: directory.to_owned(),
             limits,
             seen: 0,
@@ -116,6 +122,11 @@ impl Unpacker {
     }
 }
 
+fn open_root(directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(directory, flags, Mode::empty()).map_err(|cause| Error::io("opening the directory", directory, cause.into()))
+}
+
 impl Write for Unpacker {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.push(bytes)?;
@@ -130,6 +141,8 @@ impl Write for Unpacker {
 /// The directory that is being filled.
 struct Tree {
     root: OwnedFd,
+    /// Paths of the archive that go elsewhere.
+    branches: Vec<(PathBuf, OwnedFd)>,
     shown: PathBuf,
     limits: Limits,
     seen: u64,
@@ -155,12 +168,19 @@ impl Tree {
         }
     }
 
+    /// The directory that `path` is below, and where there.
+    fn root_of<'a>(&self, path: &'a Path) -> (&OwnedFd, &'a Path) {
+        let branch = self.branches.iter().find_map(|(inside, root)| Some((root, path.strip_prefix(inside).ok()?)));
+        branch.unwrap_or((&self.root, path))
+    }
+
     /// Opens `path` from the root, component by component, making what is missing.
     fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fail = |cause| self.fail("opening the directory", path, cause);
-        let mut handle = self.root.try_clone().map_err(|cause| Error::io("opening", &self.shown, cause))?;
-        for part in path.components() {
+        let (root, below) = self.root_of(path);
+        let mut handle = root.try_clone().map_err(|cause| Error::io("opening", &self.shown, cause))?;
+        for part in below.components() {
             let part = Path::new(part.as_os_str());
             handle = match openat(&handle, part, flags, Mode::empty()) {
                 Err(Errno::ENOENT) => {
@@ -319,6 +339,26 @@ mod tests {
             let error = unpacker.push(&archive(times)).expect_err("must be refused");
             assert_eq!(error.code(), Code::HostileArchive);
         }
+    }
+
+    #[test]
+    fn branches_go_elsewhere_and_nothing_else_does() {
+        let outer = tempfile::tempdir().expect("tempdir");
+        let (inner, elsewhere) = (outer.path().join("inner"), outer.path().join("elsewhere"));
+        std::fs::create_dir(&inner).expect("inner");
+        std::fs::create_dir(&elsewhere).expect("elsewhere");
+        let branches = [(Path::new("t/1"), elsewhere.as_path())];
+        let mut unpacker = Unpacker::branching(&inner, &branches, ROOMY).expect("unpacker");
+        let members =
+            [directory("t/"), directory("t/1/"), file("t/1/v/a"), file("t/12"), file("t/2/b"), file("u/t/1/c")];
+        unpacker.push(&archive(&members)).expect("push");
+        unpacker.finish().expect("finish");
+        assert!(elsewhere.join("v/a").is_file() && !inner.join("t/1").exists());
+        assert!(["t/12", "t/2/b", "u/t/1/c"].iter().all(|name| inner.join(name).is_file()));
+        assert_eq!(std::fs::read_dir(&elsewhere).expect("list").count(), 1);
+        let mut unpacker = Unpacker::branching(&inner, &branches, ROOMY).expect("unpacker");
+        let error = unpacker.push(&archive(&[file("t/1/../x")])).expect_err("refused");
+        assert_eq!(error.code(), Code::HostileArchive);
     }
 
     fn file(name: &str) -> Vec<u8> {

@@ -6,6 +6,9 @@ mod fetch;
 mod in_place;
 mod push;
 mod rounds;
+mod standby;
+mod tablespaces;
+mod timelines;
 mod writers;
 
 use crate::servers::postgres::{PostgresOptions, PostgresServer};

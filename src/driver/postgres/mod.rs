@@ -6,6 +6,8 @@
 //! - `online`: the full backup, read from the data directory; `base_backup`: by `pg_basebackup`, where that cannot be
 //! - `wal`: the log between full backups; `marked`: where it goes on after one
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
+//! - `standby`: a restored directory that follows a primary
+//! - `tablespaces`: where they were, and where a restore puts them
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
 
 mod base_backup;
@@ -22,11 +24,15 @@ mod outside_files;
 mod postmaster;
 mod restore;
 mod scratch;
+mod standby;
+mod tablespaces;
 mod tools;
 mod wal;
 
 use super::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
-use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use super::restore_options::{RestoreOptions, Standby};
+use super::{Branch, Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest};
 use crate::base::clock::wait_until;
 use crate::base::ids::BackupKind;
@@ -196,6 +202,18 @@ impl Driver for PostgresDriver {
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
         wal::search::search(until).map(|_| ())
+    }
+
+    fn check_options(&self, options: &RestoreOptions) -> Result<()> {
+        options.standby.as_ref().map_or(Ok(()), Standby::check)
+    }
+
+    fn timeline(&self, mark: &LogMark) -> Option<u32> {
+        wal::source::timeline_of(mark)
+    }
+
+    fn branches(&self, manifest: &Manifest, options: &RestoreOptions) -> Result<Vec<Branch>> {
+        tablespaces::branches(manifest, &options.tablespaces)
     }
 
     fn search_log(&self, until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {

@@ -1,9 +1,9 @@
 //! A restore: the base backup's archive is unpacked, put into shape, and proven on a scratch server.
 
 use super::tools::Tools;
-use super::wal::replay::{self, Ending, SegmentsSink};
+use super::wal::replay::{self, Ending, SegmentsSink, Stop};
 use super::wal::source::{PostgresLog, timeline_of};
-use super::{PostgresDriverSettings, checks, control_file};
+use super::{PostgresDriverSettings, checks, control_file, standby, tablespaces};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::base::process::OsUser;
@@ -11,10 +11,11 @@ use crate::base::task::Task;
 use crate::base::untar::{Limits, Unpacked, Unpacker};
 use crate::base::{Code, Error, Result, atomic_file, durable_tree};
 use crate::driver::log::RecoveryTarget;
-use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
+use crate::driver::{Branch, HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// Most files and directories that a cluster may have.
@@ -37,6 +38,7 @@ pub(crate) fn begin(
     Ok(Box::new(Session {
         tools: tools.clone(),
         role: settings.user.clone(),
+        target: settings.target.clone(),
         manifest: manifest.clone(),
         place: place.clone(),
         owner,
@@ -79,6 +81,7 @@ fn owner_of_result(settings: &PostgresDriverSettings, place: &RestorePlace) -> R
 struct Session {
     tools: Tools,
     role: String,
+    target: String,
     manifest: Manifest,
     place: RestorePlace,
     owner: Option<OsUser>,
@@ -101,7 +104,9 @@ impl RestoreSession for Session {
             (Role::Config | Role::Log, _) => Ok(None),
             (Role::Data, Content::Tar) => {
                 let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX, times: 1 };
-                let unpacker = Unpacker::new(&self.place.directory, limits)?;
+                let branches = self.place.branches.iter();
+                let branches: Vec<_> = branches.map(|branch| (&*branch.inside, &*branch.directory)).collect();
+                let unpacker = Unpacker::branching(&self.place.directory, &branches, limits)?;
                 Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone() })))
             }
             (Role::Data, content) => Err(Error::new(
@@ -136,11 +141,15 @@ impl RestoreSession for Session {
         }
         self.check_identity()?;
         self.settle_tablespaces(task)?;
+        let links = self.link_branches()?;
         for name in NOT_OURS {
             atomic_file::remove(&directory.join(name))?;
         }
         self.prepare_recovery()?;
-        durable_tree::settle(directory, self.owner.as_ref(), task)?;
+        for branch in &self.place.branches {
+            durable_tree::settle(&branch.directory, self.owner.as_ref(), task)?;
+        }
+        durable_tree::settle_with_links(directory, &links, self.owner.as_ref(), task)?;
         task.info(format!("{} files, {} bytes unpacked and made durable", unpacked.files, unpacked.bytes));
         Ok(())
     }
@@ -154,6 +163,7 @@ impl RestoreSession for Session {
             role: &self.role,
             timeline: self.timeline(),
             ending: self.ending,
+            stop: self.stop(),
         };
         let found = checks::run(&subject, &self.tools, task)?;
         // The scratch server's command line is no business of whoever starts the real one.
@@ -169,13 +179,24 @@ impl Session {
         timeline_of(self.manifest.position.as_ref()?.mark.as_ref()?)
     }
 
+    fn stop(&self) -> Stop {
+        match self.ending.and_then(|ending| ending.before) {
+            Some(before) => Stop::Before(before),
+            None if self.place.immediate => Stop::Consistent,
+            None => Stop::End,
+        }
+    }
+
     /// Recovery ends on a timeline of its own, whoever starts the server: under the old one it would write other
     /// segments under names that the archive has.
     fn prepare_recovery(&self) -> Result<()> {
-        let Some(timeline) = self.timeline() else { return Ok(()) };
         let directory = &self.place.directory;
+        if let Some(standby) = &self.place.options.standby {
+            return standby::prepare(directory, &self.target, standby);
+        }
+        let Some(timeline) = self.timeline() else { return Ok(()) };
         replay::occupy(directory, timeline, self.newest_timeline)?;
-        replay::leave_settings(directory, self.ending)?;
+        replay::leave_settings(directory, self.stop())?;
         atomic_file::write(&directory.join("recovery.signal"), b"", 0o600)
     }
 
@@ -200,18 +221,34 @@ impl Session {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(cause) => return Err(Error::io("reading", &path, cause)),
         };
-        let missing = missing_tablespaces(directory, &map);
+        let missing = missing_tablespaces(&self.place, &map);
         if !missing.is_empty() {
             let text = format!("the backup lacks the tablespaces {}", missing.join(", "));
             return Err(Error::new(Code::BackupCorrupted, text));
         }
         atomic_file::remove(&path)?;
-        if !map.trim().is_empty() {
+        let lines = lines(&map);
+        let inside: Vec<_> = lines.iter().filter(|(number, _)| branch_of(&self.place, number).is_none()).collect();
+        if !inside.is_empty() {
             self.allow_tablespaces_inside()?;
-            let places = map.trim().replace('\n', ", ");
+            let places: Vec<String> = inside.iter().map(|(number, place)| format!("{number} {place}")).collect();
+            let places = places.join(", ");
             task.warn(format!("tablespaces are inside the restored directory, in pg_tblspc; they were: {places}"));
         }
         Ok(())
+    }
+
+    /// Links to what was filled in elsewhere, with what each leads to.
+    fn link_branches(&self) -> Result<Vec<(PathBuf, &Path)>> {
+        let mut links = Vec::new();
+        for branch in &self.place.branches {
+            let link = self.place.directory.join(&branch.inside);
+            let made =
+                link.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| symlink(&branch.directory, &link));
+            made.map_err(|cause| Error::io("making the link", &link, cause))?;
+            links.push((link, branch.directory.as_path()));
+        }
+        Ok(links)
     }
 
     /// The archive must be of the cluster that the signed manifest names.
@@ -233,15 +270,28 @@ impl Session {
 
 /// The numbers of the tablespaces in a map whose directories are not there. A map makes the server create links to places
 /// outside, possibly those of the cluster in service; without it a tablespace is the directory of its number.
-fn missing_tablespaces(directory: &Path, map: &str) -> Vec<String> {
+fn missing_tablespaces(place: &RestorePlace, map: &str) -> Vec<String> {
+    let is_there = |number: &str| match branch_of(place, number) {
+        // Its directory was made for it: what was filled in tells.
+        Some(branch) => fs::read_dir(&branch.directory).is_ok_and(|mut entries| entries.next().is_some()),
+        None => {
+            let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+            plain && place.directory.join(tablespaces::DIRECTORY).join(number).is_dir()
+        }
+    };
+    lines(map).into_iter().map(|(number, _)| number).filter(|number| !is_there(number)).collect()
+}
+
+/// Numbers and places in a map.
+fn lines(map: &str) -> Vec<(String, String)> {
     // The name of a place may go on in the next line; the line's end is then escaped.
     let lines = map.replace("\\\n", " ");
-    let numbers = lines.lines().filter_map(|line| line.split(' ').next()).filter(|number| !number.is_empty());
-    let is_there = |number: &str| {
-        let plain = number.bytes().all(|byte| byte.is_ascii_digit());
-        plain && directory.join("pg_tblspc").join(number).is_dir()
-    };
-    numbers.filter(|number| !is_there(number)).map(str::to_owned).collect()
+    let parts = lines.lines().map(|line| line.split_once(' ').unwrap_or((line, "")));
+    parts.filter(|(number, _)| !number.is_empty()).map(|(number, place)| (number.into(), place.into())).collect()
+}
+
+fn branch_of<'a>(place: &'a RestorePlace, number: &str) -> Option<&'a Branch> {
+    place.branches.iter().find(|branch| branch.inside == Path::new(tablespaces::DIRECTORY).join(number))
 }
 
 /// Unpacks what is written to it.
@@ -275,14 +325,35 @@ impl VolumeSink for BaseSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::restore_options::RestoreOptions;
 
     #[test]
     fn a_tablespace_without_its_directory_is_missed() {
         let place = tempfile::tempdir().expect("tempdir");
         fs::create_dir_all(place.path().join("pg_tblspc/16384")).expect("directory");
-        let missing = |map: &str| missing_tablespaces(place.path(), map);
+        let elsewhere = tempfile::tempdir().expect("tempdir");
+        let branch = Branch {
+            what: "slow".to_owned(),
+            inside: "pg_tblspc/16390".into(),
+            directory: elsewhere.path().to_owned(),
+            bytes: 0,
+        };
+        let to = RestorePlace {
+            directory: place.path().to_owned(),
+            workspace: place.path().to_owned(),
+            owner: None,
+            without_system: false,
+            histories: Vec::new(),
+            immediate: false,
+            options: RestoreOptions::default(),
+            branches: vec![branch],
+        };
+        let missing = |map: &str| missing_tablespaces(&to, map);
         assert!(missing("").is_empty() && missing("16384 /srv/fast\n").is_empty());
         assert!(missing("16384 /srv/odd\\\nname\n").is_empty());
         assert_eq!(missing("16384 /srv/fast\n16385 /srv/slow\n../16384 /x\n"), ["16385", "../16384"]);
+        assert_eq!(missing("16390 /srv/slow\n"), ["16390"]);
+        fs::create_dir(elsewhere.path().join("PG_15_202209061")).expect("directory");
+        assert!(missing("16390 /srv/slow\n").is_empty());
     }
 }

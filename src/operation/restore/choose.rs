@@ -5,6 +5,7 @@ use super::bases::{self, Candidate, Lost};
 use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
+use super::timelines;
 use crate::artifact::log_point;
 use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key;
@@ -12,6 +13,7 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
+use crate::driver::restore_options::Timeline;
 use crate::ledger::log::LogEnd;
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
@@ -33,17 +35,22 @@ pub(super) struct Chosen {
 /// Resolves what the operator asked for and finds a repository that has all of it.
 pub(super) fn choose(context: &Context, target: &Target, request: &RestoreRequest, task: &Task) -> Result<Chosen> {
     let named = match (&request.backup, request.until) {
-        (Some(wanted), None) => return choose_alone(context, target, wanted, task),
+        (Some(wanted), None | Some(RecoveryTarget::Immediate)) => return choose_alone(context, target, wanted, task),
+        (None, Some(RecoveryTarget::Immediate)) if request.options.timeline.is_none() => {
+            return choose_alone(context, target, "latest", task);
+        }
         (Some(wanted), Some(_)) => Some(select::backup_of(context, target, wanted)?),
         (None, _) => None,
     };
     let until = request.until.unwrap_or(RecoveryTarget::End);
+    let timeline = request.options.timeline;
     let farthest = farthest(context, target)?;
     let mut failures: Vec<(&str, Error)> = Vec::new();
-    let mut any_chain = request.until.is_some();
+    let mut any_chain = request.until.is_some() || timeline.is_some();
     for name in in_order(target, until, farthest.as_ref()) {
         let planned = context.repository(target, name).and_then(|repository| {
-            let found = bases::find(context, target, &repository, named.as_ref(), task)?;
+            let mut found = bases::find(context, target, &repository, named.as_ref(), task)?;
+            timelines::retain(target, timeline, &mut found.candidates, &repository)?;
             any_chain |= !found.candidates.is_empty();
             let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
             let mut candidates = found.candidates;
@@ -53,18 +60,22 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         match planned {
             Ok((chosen, without_log)) => {
                 let behind = |end: &&LogEnd| until == RecoveryTarget::End && falls_short(&chosen, end);
+                let farthest = match timeline {
+                    Some(Timeline::Number(_)) => farthest_of(context, target, &chosen)?,
+                    _ => farthest.clone(),
+                };
                 if let (Some(end), Some((_, error))) = (farthest.as_ref().filter(behind), failures.first()) {
                     return Err(only_less(target, &chosen, end, error));
                 }
                 for (name, error) in &failures {
                     task.warn(format!("repository {name}: {error}"));
                 }
-                if until == RecoveryTarget::End {
+                if until == RecoveryTarget::End && !matches!(timeline, Some(Timeline::Number(_))) {
                     refuse_what_was_left(context, target, &chosen)?;
                 }
                 return match without_log {
                     // The last state that is stored is wanted: it may be that of a backup without a log.
-                    Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
+                    Some((at, id)) if request.until.is_none() && timeline.is_none() && at > reach(&chosen) => {
                         task.info(format!("{id} is newer than the archived log and has none to replay over it"));
                         choose_alone(context, target, &id.to_string(), task)
                     }
@@ -119,6 +130,15 @@ fn refuse_what_was_left(context: &Context, target: &Target, chosen: &Chosen) -> 
 fn farthest(context: &Context, target: &Target) -> Result<Option<LogEnd>> {
     let ends = context.ledger.log_ends(&target.name)?.into_iter();
     Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.covered_until))
+}
+
+/// The same of the history that was chosen.
+fn farthest_of(context: &Context, target: &Target, chosen: &Chosen) -> Result<Option<LogEnd>> {
+    let Some(log) = &chosen.log else { return Ok(None) };
+    let of_history =
+        |end: &LogEnd| (&end.chain.stream, end.chain.lineage) == (&log.history.stream, log.history.lineage);
+    let ends = context.ledger.log_ends(&target.name)?.into_iter().filter(of_history);
+    Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.transaction))
 }
 
 /// The repositories as they are configured; to the end of the log, the one that is known to reach farthest comes first.

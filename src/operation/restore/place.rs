@@ -63,7 +63,7 @@ fn server_tree(live: &LivePath) -> &Path {
 }
 
 /// The path without links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
+pub(super) fn resolved(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     let Some((ancestor, real)) = there else { return path.to_owned() };
     path.strip_prefix(ancestor).map_or_else(|_| path.to_owned(), |rest| real.join(rest))
