@@ -5,15 +5,18 @@
 //! are 0600 and 0700 whatever the archive says; owners are the caller's matter, and so is making the tree durable
 //! ([`super::durable_tree`]).
 
+use super::overwrite::Overwrite;
 use super::tar_stream::{Member, MemberKind, Members, TarStream, hostile};
 use super::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once by [`unpack`].
@@ -50,6 +53,21 @@ pub struct Unpacked {
     pub directories: u64,
     /// Bytes of file data.
     pub bytes: u64,
+}
+
+/// What was unpacked over an older tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Laid {
+    /// Every file of the archive, by its name there.
+    pub files: HashSet<PathBuf>,
+    /// Every directory that it names.
+    pub directories: HashSet<PathBuf>,
+    /// Files that were there as they shall be.
+    pub unchanged: u64,
+    /// Bytes that were written over others, or were not there.
+    pub changed_bytes: u64,
+    /// The sums.
+    pub unpacked: Unpacked,
 }
 
 /// Unpacks all of `reader` below `directory`, which exists.
@@ -97,8 +115,18 @@ impl Unpacker {
             written: BTreeMap::new(),
             parent: None,
             file: None,
+            over: None,
         };
         Ok(Unpacker { stream: TarStream::new(tree), directory: directory.to_owned() })
+    }
+
+    /// Unpacks over what is in `directory`: files that are there are compared and changed, in place, where they differ; the
+    /// first path of `instead` is written as the second. What the archive does not have stays ([`Unpacker::finish_over`]).
+    pub fn over(directory: &Path, instead: (&Path, &Path), limits: Limits) -> Result<Self> {
+        let mut unpacker = Unpacker::new(directory, limits)?;
+        let over = Over { instead: (instead.0.to_owned(), instead.1.to_owned()), laid: Laid::default() };
+        unpacker.stream.members_mut().over = Some(over);
+        Ok(unpacker)
     }
 
     /// More of the archive.
@@ -114,6 +142,13 @@ impl Unpacker {
     /// [`Unpacker::finish`] for an archive whose files may come more than once: says what became of each.
     pub fn finish_listing(self) -> Result<BTreeMap<PathBuf, Written>> {
         self.end().map(|tree| tree.written)
+    }
+
+    /// [`Unpacker::finish`] for [`Unpacker::over`].
+    pub fn finish_over(self) -> Result<Laid> {
+        let tree = self.end()?;
+        let laid = tree.over.map(|over| over.laid).unwrap_or_default();
+        Ok(Laid { directories: tree.directories, unpacked: tree.done, ..laid })
     }
 
     fn end(self) -> Result<Tree> {
@@ -153,7 +188,20 @@ struct Tree {
     written: BTreeMap<PathBuf, Written>,
     /// The directory of the last member, open: archives list a directory's files one after the other.
     parent: Option<(PathBuf, OwnedFd)>,
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, Target)>,
+    over: Option<Over>,
+}
+
+/// Where a file's bytes go.
+enum Target {
+    New(File),
+    Over(Overwrite),
+}
+
+/// What is known of an older tree that is unpacked over.
+struct Over {
+    instead: (PathBuf, PathBuf),
+    laid: Laid,
 }
 
 impl Tree {
@@ -206,9 +254,44 @@ impl Tree {
         Ok(())
     }
 
+    /// Opens the file that is there, to be changed. What is no file of this name alone makes place: behind a link, or under
+    /// another name of the same file, is what is not ours to change.
+    fn open_older(&mut self, member: &Member) -> Result<Option<Overwrite>> {
+        let Some(over) = &mut self.over else { return Ok(None) };
+        if !over.laid.files.insert(member.path.clone()) {
+            return Err(hostile(format!("{} comes twice", member.path.display())));
+        }
+        let (Some((_, parent)), Some(name)) = (&self.parent, shown_name(&self.over, &member.path)) else {
+            return Err(Error::new(Code::Internal, "unpacking without an open directory"));
+        };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let older = match openat(parent, name.as_path(), flags, Mode::empty()) {
+            Ok(handle) => Some(File::from(handle)),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP | Errno::ENXIO) => None,
+            Err(cause) => return Err(self.fail("opening", &member.path, cause)),
+        };
+        let failed = |cause| Error::io("opening", &self.shown.join(&member.path), cause);
+        if let Some(file) = older {
+            let metadata = file.metadata().map_err(failed)?;
+            if metadata.is_file() && metadata.nlink() == 1 {
+                return Overwrite::new(file).map(Some).map_err(failed);
+            }
+        }
+        unlinkat(parent, name.as_path(), UnlinkatFlags::NoRemoveDir)
+            .map_err(|cause| self.fail("removing", &member.path, cause))?;
+        Ok(None)
+    }
+
     fn create_file(&mut self, member: &Member) -> Result<()> {
         self.enter(&member.path)?;
-        let name = Path::new(member.path.file_name().unwrap_or_default());
+        self.done.files += 1;
+        if let Some(older) = self.open_older(member)? {
+            self.file = Some((member.path.clone(), Target::Over(older)));
+            return Ok(());
+        }
+        let name = shown_name(&self.over, &member.path).unwrap_or_default();
+        let name = name.as_path();
         let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let replace = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let times = self.written.get(&member.path).map_or(0, |written| written.times);
@@ -219,11 +302,10 @@ impl Tree {
         };
         let handle = openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|cause| self.fail("creating", &member.path, cause))?;
-        self.file = Some((member.path.clone(), File::from(handle)));
+        self.file = Some((member.path.clone(), Target::New(File::from(handle))));
         if self.limits.times > 1 {
             self.written.insert(member.path.clone(), Written { times: times + 1, size: member.size, crc32c: 0 });
         }
-        self.done.files += 1;
         Ok(())
     }
 
@@ -264,16 +346,34 @@ impl Members for Tree {
                 if let Some(written) = self.written.get_mut(path) {
                     written.crc32c = crc32c::crc32c_append(written.crc32c, bytes);
                 }
-                file.write_all(bytes).map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
+                let written = match (file, &mut self.over) {
+                    (Target::Over(older), _) => older.write(bytes),
+                    (Target::New(file), over) => {
+                        over.iter_mut().for_each(|over| over.laid.changed_bytes += bytes.len() as u64);
+                        file.write_all(bytes)
+                    }
+                };
+                written.map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
             }
             None => Err(Error::new(Code::Internal, "unpacking data without an open file")),
         }
     }
 
     fn end(&mut self) -> Result<()> {
-        self.file = None;
+        if let (Some((path, Target::Over(older))), Some(over)) = (self.file.take(), &mut self.over) {
+            match older.end().map_err(|cause| Error::io("cutting", &self.shown.join(path), cause))? {
+                Some(changed) => over.laid.changed_bytes += changed,
+                None => over.laid.unchanged += 1,
+            }
+        }
         Ok(())
     }
+}
+
+/// The name that a file of the archive has in its directory.
+fn shown_name(over: &Option<Over>, path: &Path) -> Option<PathBuf> {
+    let instead = over.as_ref().filter(|over| over.instead.0 == path).map(|over| over.instead.1.as_path());
+    instead.unwrap_or(path).file_name().map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -339,6 +439,36 @@ mod tests {
             let error = unpacker.push(&archive(times)).expect_err("must be refused");
             assert_eq!(error.code(), Code::HostileArchive);
         }
+    }
+
+    #[test]
+    fn an_older_tree_is_changed_where_it_differs_and_nothing_outside_of_it() {
+        use std::fs;
+        let outer = tempfile::tempdir().expect("tempdir");
+        let (inner, outside) = (outer.path().join("inner"), outer.path().join("outside"));
+        fs::create_dir_all(inner.join("d")).expect("inner");
+        fs::write(&outside, b"kept").expect("outside");
+        for (name, content) in [("d/same", "x"), ("d/other", "a longer text"), ("d/gone", "y"), ("control", "old")] {
+            fs::write(inner.join(name), content).expect("write");
+        }
+        fs::hard_link(&outside, inner.join("d/hard")).expect("link");
+        std::os::unix::fs::symlink(&outside, inner.join("d/soft")).expect("link");
+        let instead = (Path::new("control"), Path::new("waiting"));
+        let names = ["d/same", "d/other", "d/hard", "d/soft", "d/new", "control"];
+        let members: Vec<Vec<u8>> = names.iter().map(|name| file(name)).collect();
+        let mut unpacker = Unpacker::over(&inner, instead, ROOMY).expect("unpacker");
+        unpacker.push(&archive(&members)).expect("push");
+        let laid = unpacker.finish_over().expect("finish");
+        assert_eq!((laid.files.len(), laid.unchanged, laid.changed_bytes, laid.unpacked.files), (6, 1, 5, 6));
+        let read = |name: &str| fs::read(inner.join(name)).expect("read");
+        assert!(["d/same", "d/other", "d/hard", "d/soft", "d/new", "waiting"].iter().all(|name| read(name) == b"x"));
+        assert_eq!(
+            (read("control"), read("d/gone"), fs::read(&outside).expect("read")),
+            (b"old".to_vec(), b"y".to_vec(), b"kept".to_vec())
+        );
+        let mut unpacker = Unpacker::over(&inner, instead, ROOMY).expect("unpacker");
+        let error = unpacker.push(&archive(&[file("d/same"), file("d/same")])).expect_err("twice");
+        assert_eq!(error.code(), Code::HostileArchive);
     }
 
     #[test]

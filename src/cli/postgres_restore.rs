@@ -22,6 +22,9 @@ pub struct PostgresRestore {
     /// How the standby connects to its primary (`primary_conninfo`); without it, it follows the archive alone
     #[arg(long, value_name = "CONNINFO", requires = "standby")]
     pub primary_conninfo: Option<String>,
+    /// Restore over the older copy of the cluster that DIR holds: what differs is changed, what is superfluous goes
+    #[arg(long, requires = "into", conflicts_with_all = ["in_place", "tablespace_map", "tablespace_map_all"])]
+    pub delta: bool,
     /// Put a tablespace elsewhere: OLD is its name or the directory that it was in, NEW a new or empty directory; `\=` is a `=`
     #[arg(long, value_name = "OLD=NEW", value_parser = relocation)]
     pub tablespace_map: Vec<Relocation>,
@@ -37,7 +40,12 @@ impl PostgresRestore {
         let pairs = self.tablespace_map.iter().map(pair).collect::<Result<Vec<_>>>()?;
         let all = self.tablespace_map_all.as_deref().map(absolute).transpose()?;
         let standby = self.standby.then(|| Standby { primary: self.primary_conninfo.clone() });
-        Ok(RestoreOptions { tablespaces: Relocations { pairs, all }, standby, timeline: self.timeline })
+        Ok(RestoreOptions {
+            tablespaces: Relocations { pairs, all },
+            standby,
+            timeline: self.timeline,
+            delta: self.delta,
+        })
     }
 }
 

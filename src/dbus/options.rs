@@ -132,7 +132,7 @@ fn read_kind(text: &str) -> Result<BackupKind> {
 }
 
 /// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, to_lsn: s, to_name: s, to_immediate: b, no_recover: b, without_system: b, tablespace_map: as,
-/// tablespace_map_all: s, standby: b, primary_conninfo: s, timeline: s, dry_run: b})`.
+/// tablespace_map_all: s, standby: b, primary_conninfo: s, timeline: s, delta: b, dry_run: b})`.
 pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Request> {
     let mut reader = Reader::new(options);
     let into = reader.text("into")?;
@@ -350,8 +350,9 @@ mod tests {
         let standby = proptest::option::of("[^\0]{0,40}").prop_map(|primary| Standby { primary });
         let number = (1u32..).prop_map(Timeline::Number);
         let timeline = proptest::option::of(prop_oneof![number, Just(Timeline::Latest)]);
-        (relocations, proptest::option::of(standby), timeline)
-            .prop_map(|(tablespaces, standby, timeline)| RestoreOptions { tablespaces, standby, timeline })
+        (relocations, proptest::option::of(standby), timeline, any::<bool>()).prop_map(
+            |(tablespaces, standby, timeline, delta)| RestoreOptions { tablespaces, standby, timeline, delta },
+        )
     }
 
     fn requests() -> impl Strategy<Value = Request> {

@@ -6,7 +6,8 @@ use crate::driver::restore_options::{Relocation, Relocations, RestoreOptions, St
 use std::path::{Path, PathBuf};
 use zbus::Variant;
 
-/// `tablespace_map` (as) of `OLD=NEW`, `tablespace_map_all` (s), `standby` (b), `primary_conninfo` (s), `timeline` (s).
+/// `tablespace_map` (as) of `OLD=NEW`, `tablespace_map_all` (s), `standby` (b), `primary_conninfo` (s), `timeline` (s),
+/// `delta` (b).
 pub(super) fn read(reader: &mut Reader) -> Result<RestoreOptions> {
     let pairs =
         reader.texts("tablespace_map")?.iter().map(|text| Relocation::parse(text)).collect::<Result<Vec<_>>>()?;
@@ -23,7 +24,8 @@ pub(super) fn read(reader: &mut Reader) -> Result<RestoreOptions> {
         }
     };
     let timeline = reader.text("timeline")?.map(|text| Timeline::parse(&text)).transpose()?;
-    Ok(RestoreOptions { tablespaces: Relocations { pairs, all }, standby, timeline })
+    let delta = reader.flag("delta")?;
+    Ok(RestoreOptions { tablespaces: Relocations { pairs, all }, standby, timeline, delta })
 }
 
 /// The reverse of [`read`].
@@ -42,6 +44,9 @@ pub(super) fn write(options: &RestoreOptions, sent: &mut Sent) -> Result<()> {
         if let Some(primary) = primary {
             sent.insert("primary_conninfo", Variant::from(primary.clone()));
         }
+    }
+    if options.delta {
+        sent.insert("delta", Variant::from(true));
     }
     if let Some(timeline) = options.timeline {
         sent.insert("timeline", Variant::from(timeline.to_string()));

@@ -174,6 +174,13 @@ pub trait Driver: Send + Sync {
         options.only_postgres(self.engine()).map_or(Ok(()), Err)
     }
 
+    /// Whether a restore of `manifest` can go over what is in `directory`: an older copy of the same database that nobody
+    /// uses. Errors: `RESTORE_NOT_EMPTY`, `RESTORE_SERVER_RUNNING`.
+    fn check_older_copy(&self, _manifest: &Manifest, directory: &Path) -> Result<()> {
+        let text = format!("{} cannot be restored over {}", self.engine().as_str(), directory.display());
+        Err(Error::new(Code::Usage, text))
+    }
+
     /// The number that this database gives to the history of a point of its log; `None` = it numbers none.
     fn timeline(&self, _mark: &LogMark) -> Option<u32> {
         None
@@ -271,7 +278,7 @@ pub struct Branch {
 #[derive(Clone, Debug)]
 pub struct RestorePlace {
     /// The directory that becomes the data directory (PostgreSQL) or holds `databases/` and `transactions/` (Neo4j).
-    /// It exists and is empty.
+    /// It exists and is empty, or holds an older copy ([`RestoreOptions::delta`]).
     pub directory: PathBuf,
     /// An empty private directory for sockets, generated configuration and logs of scratch servers; removed afterwards.
     pub workspace: PathBuf,
@@ -355,4 +362,9 @@ pub trait RestoreSession: Send {
     /// lets it recover, checks, stops it cleanly. Checks that failed are in the answer; an error means that they could
     /// not be made.
     fn check(&mut self, task: &Task) -> Result<Vec<HealthCheck>>;
+
+    /// Nothing is left to be done, and no check failed.
+    fn hand_over(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

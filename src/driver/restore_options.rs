@@ -19,6 +19,9 @@ pub struct RestoreOptions {
     /// Which history of the log is followed; `None` = the newest one that has the target.
     #[serde(default)]
     pub timeline: Option<Timeline>,
+    /// The directory holds an older copy, of which only what differs is changed.
+    #[serde(default)]
+    pub delta: bool,
 }
 
 impl RestoreOptions {
@@ -33,6 +36,8 @@ impl RestoreOptions {
         } else if self.timeline.is_some() {
             let instead = "name the state with `--to-time` or `--to-tx`, or a backup, whose history is followed then";
             ("--timeline", "numbers no timelines", instead)
+        } else if self.delta {
+            ("--delta", "is not restored over an older copy", "give an empty or new directory")
         } else {
             return None;
         };

@@ -2,6 +2,7 @@
 
 mod bus;
 mod damage;
+mod delta;
 mod fetch;
 mod in_place;
 mod push;

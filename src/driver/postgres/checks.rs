@@ -6,10 +6,10 @@
 
 use super::census::{self, COUNT_BUDGET, COUNT_LIMIT_BYTES, Scope};
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, explain, quoted, within};
-use super::control_file;
 use super::scratch::{self, ScratchPlan, ScratchServer};
 use super::tools::Tools;
 use super::wal::replay::{self, Ending, Stop};
+use super::{control_file, delta};
 use crate::artifact::log_point::Lsn;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::statistics::Statistics;
@@ -152,7 +152,12 @@ fn verify_files(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<Hea
     // The restore itself takes the signal files of a standby away.
     let mut tool = tools
         .tool(NAME)
-        .args(["--quiet", "--ignore=standby.signal", "--ignore=recovery.signal"])
+        .args([
+            "--quiet",
+            "--ignore=standby.signal",
+            "--ignore=recovery.signal",
+            &format!("--ignore={}", delta::MARKER),
+        ])
         .arg(subject.directory)
         .idle_timeout(VERIFY_SILENCE);
     if let Some(owner) = subject.owner {

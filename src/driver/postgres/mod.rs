@@ -7,6 +7,7 @@
 //! - `wal`: the log between full backups; `marked`: where it goes on after one
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
 //! - `standby`: a restored directory that follows a primary
+//! - `delta`: a restore over an older copy
 //! - `tablespaces`: where they were, and where a restore puts them
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
 
@@ -15,6 +16,7 @@ mod census;
 mod checks;
 mod connection;
 mod control_file;
+mod delta;
 mod doctor;
 mod grants;
 mod inspection;
@@ -206,6 +208,10 @@ impl Driver for PostgresDriver {
 
     fn check_options(&self, options: &RestoreOptions) -> Result<()> {
         options.standby.as_ref().map_or(Ok(()), Standby::check)
+    }
+
+    fn check_older_copy(&self, manifest: &Manifest, directory: &Path) -> Result<()> {
+        delta::check(directory, manifest)
     }
 
     fn timeline(&self, mark: &LogMark) -> Option<u32> {

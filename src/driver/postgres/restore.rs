@@ -1,5 +1,6 @@
 //! A restore: the base backup's archive is unpacked, put into shape, and proven on a scratch server.
 
+use super::delta::{self, Delta};
 use super::tools::Tools;
 use super::wal::replay::{self, Ending, SegmentsSink, Stop};
 use super::wal::source::{PostgresLog, timeline_of};
@@ -35,6 +36,7 @@ pub(crate) fn begin(
     _task: &Task,
 ) -> Result<Box<dyn RestoreSession>> {
     let owner = owner_of_result(settings, place)?;
+    let delta = if place.options.delta { Delta::begin(&place.directory, manifest)? } else { None };
     Ok(Box::new(Session {
         tools: tools.clone(),
         role: settings.user.clone(),
@@ -46,6 +48,8 @@ pub(crate) fn begin(
         newest_timeline: newest_timeline(settings, log, place),
         last: None,
         ending: None,
+        delta: delta.map(Arc::new),
+        swept: false,
     }))
 }
 
@@ -91,6 +95,10 @@ struct Session {
     last: Option<LogMark>,
     /// Where recovery ends, if the log is replayed.
     ending: Option<Ending>,
+    /// If it goes over an older copy.
+    delta: Option<Arc<Delta>>,
+    /// Whether what is superfluous there was removed.
+    swept: bool,
 }
 
 impl RestoreSession for Session {
@@ -106,8 +114,12 @@ impl RestoreSession for Session {
                 let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX, times: 1 };
                 let branches = self.place.branches.iter();
                 let branches: Vec<_> = branches.map(|branch| (&*branch.inside, &*branch.directory)).collect();
-                let unpacker = Unpacker::branching(&self.place.directory, &branches, limits)?;
-                Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone() })))
+                let instead = (Path::new(delta::CONTROL), Path::new(delta::HELD_BACK));
+                let unpacker = match self.delta {
+                    Some(_) => Unpacker::over(&self.place.directory, instead, limits)?,
+                    None => Unpacker::branching(&self.place.directory, &branches, limits)?,
+                };
+                Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone(), delta: self.delta.clone() })))
             }
             (Role::Data, content) => Err(Error::new(
                 Code::NotAvailable,
@@ -116,7 +128,8 @@ impl RestoreSession for Session {
         }
     }
 
-    fn log_sink(&mut self, batch: &LogBatch, _task: &Task) -> Result<Box<dyn VolumeSink>> {
+    fn log_sink(&mut self, batch: &LogBatch, task: &Task) -> Result<Box<dyn VolumeSink>> {
+        self.sweep(task)?;
         self.last = Some(batch.end.clone());
         Ok(Box::new(SegmentsSink::new(&self.place.directory, batch)?))
     }
@@ -132,11 +145,12 @@ impl RestoreSession for Session {
     }
 
     fn complete(&mut self, task: &Task) -> Result<()> {
+        self.sweep(task)?;
         let unpacked = *self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
         let directory = &self.place.directory;
         let corrupted = |what: String| Error::new(Code::BackupCorrupted, what);
         let unpacked = unpacked.ok_or_else(|| corrupted("the backup has no base archive".to_owned()))?;
-        if let Some(missing) = ESSENTIAL.iter().find(|name| !directory.join(name).is_file()) {
+        if let Some(missing) = ESSENTIAL.iter().find(|name| !self.place_of(name).is_file()) {
             return Err(corrupted(format!("the restored directory {} lacks {missing}", directory.display())));
         }
         self.check_identity()?;
@@ -150,6 +164,7 @@ impl RestoreSession for Session {
             durable_tree::settle(&branch.directory, self.owner.as_ref(), task)?;
         }
         durable_tree::settle_with_links(directory, &links, self.owner.as_ref(), task)?;
+        self.delta.as_ref().map_or(Ok(()), |delta| delta.open())?;
         task.info(format!("{} files, {} bytes unpacked and made durable", unpacked.files, unpacked.bytes));
         Ok(())
     }
@@ -171,12 +186,30 @@ impl RestoreSession for Session {
         replay::remove_settings(&self.place.directory)?;
         Ok(found)
     }
+
+    fn hand_over(&mut self) -> Result<()> {
+        self.delta.as_ref().map_or(Ok(()), |delta| delta.finish())
+    }
 }
 
 impl Session {
     /// The timeline of the base, where it says one.
     fn timeline(&self) -> Option<u32> {
         timeline_of(self.manifest.position.as_ref()?.mark.as_ref()?)
+    }
+
+    /// Once all lanes are there, and before anything else is written.
+    fn sweep(&mut self, task: &Task) -> Result<()> {
+        match &self.delta {
+            Some(delta) if !std::mem::replace(&mut self.swept, true) => delta.sweep(task),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a file of the restored directory is until all else is whole.
+    fn place_of(&self, name: &str) -> PathBuf {
+        let waits = self.delta.is_some() && name == delta::CONTROL;
+        self.place.directory.join(if waits { delta::HELD_BACK } else { name })
     }
 
     fn stop(&self) -> Stop {
@@ -253,7 +286,7 @@ impl Session {
 
     /// The archive must be of the cluster that the signed manifest names.
     fn check_identity(&self) -> Result<()> {
-        let identity = control_file::read(&self.place.directory)
+        let identity = control_file::read_at(&self.place_of(delta::CONTROL))
             .map_err(|cause| cause.recode(Code::BackupCorrupted))?
             .system_identifier
             .to_string();
@@ -298,6 +331,7 @@ fn branch_of<'a>(place: &'a RestorePlace, number: &str) -> Option<&'a Branch> {
 struct BaseSink {
     unpacker: Unpacker,
     unpacked: Arc<Mutex<Option<Unpacked>>>,
+    delta: Option<Arc<Delta>>,
 }
 
 impl Write for BaseSink {
@@ -312,7 +346,15 @@ impl Write for BaseSink {
 
 impl VolumeSink for BaseSink {
     fn finish(self: Box<Self>, _task: &Task) -> Result<()> {
-        let lane = self.unpacker.finish()?;
+        let lane = match &self.delta {
+            Some(delta) => {
+                let laid = self.unpacker.finish_over()?;
+                let unpacked = laid.unpacked;
+                delta.lane(laid)?;
+                unpacked
+            }
+            None => self.unpacker.finish()?,
+        };
         let mut unpacked = self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
         let all = unpacked.get_or_insert_default();
         all.files += lane.files;

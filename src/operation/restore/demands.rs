@@ -15,6 +15,14 @@ pub(super) fn check(target: &Target, request: &RestoreRequest) -> Result<()> {
                     kept with them elsewhere";
         return refuse(text, "restore with `--into DIR` beside the data in service, and exchange the two yourself");
     }
+    if options.delta && in_place {
+        let text = "`--delta` changes an older copy where it is, which the data in service never is";
+        return refuse(text, "leave out `--delta`: `--in-place` sets the current data aside and keeps it");
+    }
+    if options.delta && !options.tablespaces.is_empty() {
+        let text = "`--delta` changes what is in one directory: tablespaces that lie elsewhere are not compared";
+        return refuse(text, "leave out `--delta` and name an empty directory, or leave out `--tablespace-map`");
+    }
     if options.timeline.is_some() && request.backup.is_some() {
         let text = "a backup belongs to one timeline: to name one beside it says nothing, or something else";
         return refuse(text, "leave out the backup, or `--timeline`");

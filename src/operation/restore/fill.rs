@@ -76,11 +76,16 @@ pub(super) fn fill(
     session.complete(task)?;
     // A standby goes on recovering: a server that ends it would make something else of it.
     if request.no_recover || request.options.standby.is_some() {
+        session.hand_over()?;
         let skipped = HealthCheck::skipped("all", "recovery and checks were left to the first start");
         return Ok(Filled { checks: vec![skipped], end, engine: chosen.manifest.engine });
     }
     task.phase("recovering and checking", 0);
-    Ok(Filled { checks: session.check(task)?, end, engine: chosen.manifest.engine })
+    let checks = session.check(task)?;
+    if checks.iter().all(|check| check.passed != Some(false)) {
+        session.hand_over()?;
+    }
+    Ok(Filled { checks, end, engine: chosen.manifest.engine })
 }
 
 /// The points of all bases on record, for a database that hands its log over under names that must not come twice.

@@ -13,6 +13,7 @@ mod fill;
 pub(crate) mod in_place;
 mod landmark;
 mod log_plan;
+mod over;
 mod place;
 mod plan;
 pub(crate) mod staging;
@@ -190,11 +191,20 @@ fn into(
     task: &Task,
 ) -> Result<()> {
     let branches = target.driver.branches(&chosen.manifest, &request.options)?;
-    place::check_destination(context, target, directory, task)?;
-    branches::check(context, target, directory, &branches, task)?;
-    branches::check_room(directory, &branches, needed_bytes(chosen))?;
-    report.steps.push(format!("fill {}", directory.display()));
-    report.steps.extend(branches::steps(&branches));
+    let over = request.options.delta && over::holds_something(directory);
+    if over {
+        place::check_surroundings(context, target, directory, task)?;
+        over::refuse_live(context, target, directory)?;
+        target.driver.check_older_copy(&chosen.manifest, directory)?;
+        over::check_room(directory, needed_bytes(chosen))?;
+        report.steps.push(over::step(directory));
+    } else {
+        place::check_destination(context, target, directory, task)?;
+        branches::check(context, target, directory, &branches, task)?;
+        branches::check_room(directory, &branches, needed_bytes(chosen))?;
+        report.steps.push(format!("fill {}", directory.display()));
+        report.steps.extend(branches::steps(&branches));
+    }
     report.steps.extend(match (&request.options.standby, request.no_recover) {
         (Some(Standby { primary: Some(primary) }), _) => Some(format!("leave it as a standby of {primary}")),
         (Some(_), _) => Some("leave it as a standby that follows the archive alone".to_owned()),
@@ -203,6 +213,11 @@ fn into(
     });
     if request.dry_run {
         return Ok(());
+    }
+    if over {
+        let filled = fill::fill(context, target, chosen, directory, request, task)
+            .and_then(|filled| refuse_unhealthy(&filled.checks).map(|()| filled));
+        return filled.map(|filled| filled.tell(report)).map_err(|error| over::broke_off(error, directory));
     }
     let places = std::iter::once(directory).chain(branches.iter().map(|branch| &*branch.directory));
     let claimed = places.map(|place| place::claim(context, &report.restore, place)).collect::<Result<Vec<_>>>()?;
