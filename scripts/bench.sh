@@ -5,7 +5,8 @@
 #
 #   encrypt      `neo4j-backupctl encrypt` against `openssl enc` with the same parameters
 #   postgresql   a full backup of a private cluster against `pg_basebackup | zstd -T2 -3 | openssl enc` and against
-#                pgBackRest (2 processes, zstd level 3, aes-256-cbc), and a restore of it without recovery against pgBackRest's
+#                pgBackRest (2 processes, zstd level 3, aes-256-cbc), a restore of it without recovery against pgBackRest's, and
+#                the same over a copy of which 1 % is different (`--delta`)
 #   memory       resident memory of the agent while it takes that backup: its own peak, and together with its tools
 #   ledger       `list` and `status` with 100 000 backups in the ledger
 #   neo4j        an online base of a store of more than 1 GB against `neo4j-admin database dump | openssl enc`, an incremental of
@@ -163,6 +164,22 @@ pgbackrest_restore() {
         --log-level-console=warn --process-max=2 --archive-mode=off --type=none restore
 }
 
+# Both compare all of it: 1 % of the copy's bytes, in its largest file, are others than those of the backup.
+age_copy() {
+    local largest bytes
+    largest="$(find "$scratch/restored/base" -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)"
+    bytes="$(du -sb "$scratch/restored" | cut -f1)"
+    head -c "$((bytes / 100))" /dev/urandom | dd of="$largest" conv=notrunc bs=1M iflag=fullblock status=none
+}
+
+agent_delta() { "$agent" --config "$scratch/agent.toml" run restore bench --into "$scratch/restored" --no-recover --delta --yes; }
+
+pgbackrest_delta() {
+    as_account pgbackrest --stanza=bench --repo1-path="$scratch/pgbackrest" --repo1-cipher-type=aes-256-cbc \
+        --pg1-path="$scratch/restored" --log-path="$scratch/pgbackrest" --lock-path="$scratch/pgbackrest/lock" \
+        --log-level-console=warn --process-max=2 --archive-mode=off --type=none --delta restore
+}
+
 bench_postgresql() {
     start_cluster
     write_agent_config
@@ -180,14 +197,19 @@ bench_postgresql() {
         timed pg_basebackup+zstd+openssl plain_tools_backup
         timed pgbackrest-full pgbackrest_backup
         timed agent-restore agent_restore
+        age_copy
+        timed agent-delta agent_delta
         rm -rf "$scratch/restored"
         install -d -m 0700 -o "$account" "$scratch/restored"
         timed pgbackrest-restore pgbackrest_restore
+        age_copy
+        timed pgbackrest-delta pgbackrest_delta
         rm -rf "$scratch/restored"
     done
     compare agent-full pg_basebackup+zstd+openssl 0.70
     compare agent-full pgbackrest-full 0.55
     compare agent-restore pgbackrest-restore 0.70
+    compare agent-delta pgbackrest-delta 1.00
     du -sh --apparent-size "$scratch/repository" "$scratch/plain-tools" "$scratch/pgbackrest" | sed "s|$scratch/|  stored by |"
     echo
 }

@@ -61,6 +61,7 @@ pub fn of_request(request: &Request) -> Vec<Lane> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::restore_options::RestoreOptions;
     use crate::operation::request::{BackupRequest, RestoreRequest};
 
     fn target(name: &str) -> TargetName {
@@ -79,6 +80,7 @@ mod tests {
             until: None,
             no_recover: false,
             without_system: false,
+            options: RestoreOptions::default(),
             dry_run: false,
         }))
     }

@@ -3,7 +3,6 @@
 use crate::artifact::signing::KeyId;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::{Code, Error, Result};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -67,12 +66,8 @@ pub fn environment_prefix(environment: &str) -> String {
 
 /// `environment=…/year=…/month=…/day=…/TARGET-STAMP`, to which an ending is added.
 fn backup_stem(environment: &str, id: &BackupId) -> String {
-    format!("{}{}-{}", day_prefix(environment, id.stamp.timestamp()), id.target, id.stamp)
-}
-
-/// `environment=…/year=…/month=…/day=…/`: the backups that were begun on the day of `time`, in UTC.
-pub fn day_prefix(environment: &str, time: Timestamp) -> String {
-    format!("{}{}/", environment_prefix(environment), time.strftime("year=%Y/month=%m/day=%d"))
+    let day = id.stamp.timestamp().strftime("year=%Y/month=%m/day=%d").to_string();
+    format!("{}{day}/{}-{}", environment_prefix(environment), id.target, id.stamp)
 }
 
 /// The key of a backup's object: `extension` without its leading dot, for example `dump.enc`.

@@ -2,7 +2,7 @@
 //!
 //! First the filesystem is asked to write everything out at once (`syncfs`), which is far quicker than file by file;
 //! then each file is flushed on its own all the same, because older kernels keep the errors of `syncfs` to themselves.
-//! Symbolic links are neither followed nor accepted.
+//! Symbolic links are not followed, and none is accepted but those that the caller made.
 
 use super::process::OsUser;
 use super::task::Task;
@@ -10,29 +10,42 @@ use super::{Code, Error, Result};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, syncfs};
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, lchown};
+use std::path::{Path, PathBuf};
 
 /// Gives everything at and below `directory` to `owner` (`None` = leaves it) with modes 0600 and 0700, and makes it
 /// durable, the directory's own name included. The directory itself changes hands last, so that its new owner cannot
 /// interfere meanwhile.
 pub fn settle(directory: &Path, owner: Option<&OsUser>, task: &Task) -> Result<()> {
+    settle_with_links(directory, &[], owner, task)
+}
+
+/// The same for a tree with these links in it, each with what it leads to.
+pub fn settle_with_links(
+    directory: &Path,
+    links: &[(PathBuf, &Path)],
+    owner: Option<&OsUser>,
+    task: &Task,
+) -> Result<()> {
     let root = File::open(directory).map_err(|cause| Error::io("opening", directory, cause))?;
     syncfs(&root).map_err(|cause| Error::io("flushing the filesystem of", directory, cause.into()))?;
-    settle_directory(directory, owner, task)?;
+    settle_directory(directory, links, owner, task)?;
     super::atomic_file::sync_parent(directory)
 }
 
-fn settle_directory(directory: &Path, owner: Option<&OsUser>, task: &Task) -> Result<()> {
+fn settle_directory(directory: &Path, links: &[(PathBuf, &Path)], owner: Option<&OsUser>, task: &Task) -> Result<()> {
     task.check()?;
     for entry in fs::read_dir(directory).map_err(|cause| Error::io("listing", directory, cause))? {
         let entry = entry.map_err(|cause| Error::io("listing", directory, cause))?;
         let path = entry.path();
         let kind = entry.file_type().map_err(|cause| Error::io("examining", &path, cause))?;
         if kind.is_dir() {
-            settle_directory(&path, owner, task)?;
+            settle_directory(&path, links, owner, task)?;
         } else if kind.is_file() {
             settle_one(&path, owner, 0o600)?;
+        } else if links.iter().any(|(link, to)| link == &path && fs::read_link(link).is_ok_and(|is| is == **to)) {
+            let give = |owner: &OsUser| lchown(&path, Some(owner.uid), Some(owner.gid));
+            owner.map_or(Ok(()), give).map_err(|cause| Error::io("giving away", &path, cause))?;
         } else {
             let text = format!("{} is neither a file nor a directory", path.display());
             return Err(Error::new(Code::HostileArchive, text));
@@ -77,5 +90,9 @@ mod tests {
 
         std::os::unix::fs::symlink("/etc/passwd", tree.join("a/link")).expect("link");
         assert_eq!(settle(&tree, None, &task).map_err(|e| e.code()), Err(Code::HostileArchive));
+        let accepted =
+            |to: &'static str| settle_with_links(&tree, &[(tree.join("a/link"), Path::new(to))], None, &task);
+        accepted("/etc/passwd").expect("the caller's own link");
+        assert_eq!(accepted("/etc/shadow").map_err(|e| e.code()), Err(Code::HostileArchive));
     }
 }

@@ -21,6 +21,7 @@ pub mod durable_tree;
 pub mod error;
 pub mod ids;
 pub mod lock;
+mod overwrite;
 pub mod process;
 pub mod retry;
 pub mod secret;

@@ -40,6 +40,18 @@ pub fn nearest_existing(path: &Path) -> PathBuf {
         .to_owned()
 }
 
+/// Bytes of all files below a directory; what cannot be looked at counts nothing.
+pub fn tree_bytes(tree: &Path) -> u64 {
+    let children = std::fs::read_dir(tree).into_iter().flatten().flatten();
+    children
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => tree_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

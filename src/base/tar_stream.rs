@@ -75,6 +75,11 @@ impl<M: Members> TarStream<M> {
         TarStream { members, state: State::Header, block: Vec::with_capacity(BLOCK), long_name: None }
     }
 
+    /// The same, to be changed.
+    pub fn members_mut(&mut self) -> &mut M {
+        &mut self.members
+    }
+
     /// The taker of the members.
     pub fn members(&self) -> &M {
         &self.members

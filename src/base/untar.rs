@@ -5,15 +5,18 @@
 //! are 0600 and 0700 whatever the archive says; owners are the caller's matter, and so is making the tree durable
 //! ([`super::durable_tree`]).
 
+use super::overwrite::Overwrite;
 use super::tar_stream::{Member, MemberKind, Members, TarStream, hostile};
 use super::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once by [`unpack`].
@@ -52,6 +55,21 @@ pub struct Unpacked {
     pub bytes: u64,
 }
 
+/// What was unpacked over an older tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Laid {
+    /// Every file of the archive, by its name there.
+    pub files: HashSet<PathBuf>,
+    /// Every directory that it names.
+    pub directories: HashSet<PathBuf>,
+    /// Files that were there as they shall be.
+    pub unchanged: u64,
+    /// Bytes that were written over others, or were not there.
+    pub changed_bytes: u64,
+    /// The sums.
+    pub unpacked: Unpacked,
+}
+
 /// Unpacks all of `reader` below `directory`, which exists.
 ///
 /// Errors: `HOSTILE_ARCHIVE` for links, devices, names that lead out, duplicates and whatever exceeds `limits`;
@@ -78,11 +96,17 @@ pub struct Unpacker {
 impl Unpacker {
     /// Unpacks below `directory`, which exists.
     pub fn new(directory: &Path, limits: Limits) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(directory, flags, Mode::empty())
-            .map_err(|cause| Error::io("opening the directory", directory, cause.into()))?;
+        Unpacker::branching(directory, &[], limits)
+    }
+
+    /// The same, but what the archive has at and below the first path of a branch goes to the second, which exists.
+    pub fn branching(directory: &Path, branches: &[(&Path, &Path)], limits: Limits) -> Result<Self> {
+        let root = open_root(directory)?;
+        let opened = branches.iter().map(|(inside, elsewhere)| Ok(((*inside).to_owned(), open_root(elsewhere)?)));
+        let branches = opened.collect::<Result<Vec<_>>>()?;
         let tree = Tree {
             root,
+            branches,
             shown: directory.to_owned(),
             limits,
             seen: 0,
@@ -91,8 +115,18 @@ impl Unpacker {
             written: BTreeMap::new(),
             parent: None,
             file: None,
+            over: None,
         };
         Ok(Unpacker { stream: TarStream::new(tree), directory: directory.to_owned() })
+    }
+
+    /// Unpacks over what is in `directory`: files that are there are compared and changed, in place, where they differ; the
+    /// first path of `instead` is written as the second. What the archive does not have stays ([`Unpacker::finish_over`]).
+    pub fn over(directory: &Path, instead: (&Path, &Path), limits: Limits) -> Result<Self> {
+        let mut unpacker = Unpacker::new(directory, limits)?;
+        let over = Over { instead: (instead.0.to_owned(), instead.1.to_owned()), laid: Laid::default() };
+        unpacker.stream.members_mut().over = Some(over);
+        Ok(unpacker)
     }
 
     /// More of the archive.
@@ -110,10 +144,22 @@ impl Unpacker {
         self.end().map(|tree| tree.written)
     }
 
+    /// [`Unpacker::finish`] for [`Unpacker::over`].
+    pub fn finish_over(self) -> Result<Laid> {
+        let tree = self.end()?;
+        let laid = tree.over.map(|over| over.laid).unwrap_or_default();
+        Ok(Laid { directories: tree.directories, unpacked: tree.done, ..laid })
+    }
+
     fn end(self) -> Result<Tree> {
         let shown = self.directory.display();
         self.stream.finish().map_err(|cause| cause.context(format!("unpacking into {shown}")))
     }
+}
+
+fn open_root(directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(directory, flags, Mode::empty()).map_err(|cause| Error::io("opening the directory", directory, cause.into()))
 }
 
 impl Write for Unpacker {
@@ -130,6 +176,8 @@ impl Write for Unpacker {
 /// The directory that is being filled.
 struct Tree {
     root: OwnedFd,
+    /// Paths of the archive that go elsewhere.
+    branches: Vec<(PathBuf, OwnedFd)>,
     shown: PathBuf,
     limits: Limits,
     seen: u64,
@@ -140,7 +188,20 @@ struct Tree {
     written: BTreeMap<PathBuf, Written>,
     /// The directory of the last member, open: archives list a directory's files one after the other.
     parent: Option<(PathBuf, OwnedFd)>,
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, Target)>,
+    over: Option<Over>,
+}
+
+/// Where a file's bytes go.
+enum Target {
+    New(File),
+    Over(Overwrite),
+}
+
+/// What is known of an older tree that is unpacked over.
+struct Over {
+    instead: (PathBuf, PathBuf),
+    laid: Laid,
 }
 
 impl Tree {
@@ -155,12 +216,19 @@ impl Tree {
         }
     }
 
+    /// The directory that `path` is below, and where there.
+    fn root_of<'a>(&self, path: &'a Path) -> (&OwnedFd, &'a Path) {
+        let branch = self.branches.iter().find_map(|(inside, root)| Some((root, path.strip_prefix(inside).ok()?)));
+        branch.unwrap_or((&self.root, path))
+    }
+
     /// Opens `path` from the root, component by component, making what is missing.
     fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fail = |cause| self.fail("opening the directory", path, cause);
-        let mut handle = self.root.try_clone().map_err(|cause| Error::io("opening", &self.shown, cause))?;
-        for part in path.components() {
+        let (root, below) = self.root_of(path);
+        let mut handle = root.try_clone().map_err(|cause| Error::io("opening", &self.shown, cause))?;
+        for part in below.components() {
             let part = Path::new(part.as_os_str());
             handle = match openat(&handle, part, flags, Mode::empty()) {
                 Err(Errno::ENOENT) => {
@@ -186,9 +254,44 @@ impl Tree {
         Ok(())
     }
 
+    /// Opens the file that is there, to be changed. What is no file of this name alone makes place: behind a link, or under
+    /// another name of the same file, is what is not ours to change.
+    fn open_older(&mut self, member: &Member) -> Result<Option<Overwrite>> {
+        let Some(over) = &mut self.over else { return Ok(None) };
+        if !over.laid.files.insert(member.path.clone()) {
+            return Err(hostile(format!("{} comes twice", member.path.display())));
+        }
+        let (Some((_, parent)), Some(name)) = (&self.parent, shown_name(&self.over, &member.path)) else {
+            return Err(Error::new(Code::Internal, "unpacking without an open directory"));
+        };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let older = match openat(parent, name.as_path(), flags, Mode::empty()) {
+            Ok(handle) => Some(File::from(handle)),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP | Errno::ENXIO) => None,
+            Err(cause) => return Err(self.fail("opening", &member.path, cause)),
+        };
+        let failed = |cause| Error::io("opening", &self.shown.join(&member.path), cause);
+        if let Some(file) = older {
+            let metadata = file.metadata().map_err(failed)?;
+            if metadata.is_file() && metadata.nlink() == 1 {
+                return Overwrite::new(file).map(Some).map_err(failed);
+            }
+        }
+        unlinkat(parent, name.as_path(), UnlinkatFlags::NoRemoveDir)
+            .map_err(|cause| self.fail("removing", &member.path, cause))?;
+        Ok(None)
+    }
+
     fn create_file(&mut self, member: &Member) -> Result<()> {
         self.enter(&member.path)?;
-        let name = Path::new(member.path.file_name().unwrap_or_default());
+        self.done.files += 1;
+        if let Some(older) = self.open_older(member)? {
+            self.file = Some((member.path.clone(), Target::Over(older)));
+            return Ok(());
+        }
+        let name = shown_name(&self.over, &member.path).unwrap_or_default();
+        let name = name.as_path();
         let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let replace = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let times = self.written.get(&member.path).map_or(0, |written| written.times);
@@ -199,11 +302,10 @@ impl Tree {
         };
         let handle = openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|cause| self.fail("creating", &member.path, cause))?;
-        self.file = Some((member.path.clone(), File::from(handle)));
+        self.file = Some((member.path.clone(), Target::New(File::from(handle))));
         if self.limits.times > 1 {
             self.written.insert(member.path.clone(), Written { times: times + 1, size: member.size, crc32c: 0 });
         }
-        self.done.files += 1;
         Ok(())
     }
 
@@ -244,16 +346,34 @@ impl Members for Tree {
                 if let Some(written) = self.written.get_mut(path) {
                     written.crc32c = crc32c::crc32c_append(written.crc32c, bytes);
                 }
-                file.write_all(bytes).map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
+                let written = match (file, &mut self.over) {
+                    (Target::Over(older), _) => older.write(bytes),
+                    (Target::New(file), over) => {
+                        over.iter_mut().for_each(|over| over.laid.changed_bytes += bytes.len() as u64);
+                        file.write_all(bytes)
+                    }
+                };
+                written.map_err(|cause| Error::io("writing", &self.shown.join(path), cause))
             }
             None => Err(Error::new(Code::Internal, "unpacking data without an open file")),
         }
     }
 
     fn end(&mut self) -> Result<()> {
-        self.file = None;
+        if let (Some((path, Target::Over(older))), Some(over)) = (self.file.take(), &mut self.over) {
+            match older.end().map_err(|cause| Error::io("cutting", &self.shown.join(path), cause))? {
+                Some(changed) => over.laid.changed_bytes += changed,
+                None => over.laid.unchanged += 1,
+            }
+        }
         Ok(())
     }
+}
+
+/// The name that a file of the archive has in its directory.
+fn shown_name(over: &Option<Over>, path: &Path) -> Option<PathBuf> {
+    let instead = over.as_ref().filter(|over| over.instead.0 == path).map(|over| over.instead.1.as_path());
+    instead.unwrap_or(path).file_name().map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -319,6 +439,56 @@ mod tests {
             let error = unpacker.push(&archive(times)).expect_err("must be refused");
             assert_eq!(error.code(), Code::HostileArchive);
         }
+    }
+
+    #[test]
+    fn an_older_tree_is_changed_where_it_differs_and_nothing_outside_of_it() {
+        use std::fs;
+        let outer = tempfile::tempdir().expect("tempdir");
+        let (inner, outside) = (outer.path().join("inner"), outer.path().join("outside"));
+        fs::create_dir_all(inner.join("d")).expect("inner");
+        fs::write(&outside, b"kept").expect("outside");
+        for (name, content) in [("d/same", "x"), ("d/other", "a longer text"), ("d/gone", "y"), ("control", "old")] {
+            fs::write(inner.join(name), content).expect("write");
+        }
+        fs::hard_link(&outside, inner.join("d/hard")).expect("link");
+        std::os::unix::fs::symlink(&outside, inner.join("d/soft")).expect("link");
+        let instead = (Path::new("control"), Path::new("waiting"));
+        let names = ["d/same", "d/other", "d/hard", "d/soft", "d/new", "control"];
+        let members: Vec<Vec<u8>> = names.iter().map(|name| file(name)).collect();
+        let mut unpacker = Unpacker::over(&inner, instead, ROOMY).expect("unpacker");
+        unpacker.push(&archive(&members)).expect("push");
+        let laid = unpacker.finish_over().expect("finish");
+        assert_eq!((laid.files.len(), laid.unchanged, laid.changed_bytes, laid.unpacked.files), (6, 1, 5, 6));
+        let read = |name: &str| fs::read(inner.join(name)).expect("read");
+        assert!(["d/same", "d/other", "d/hard", "d/soft", "d/new", "waiting"].iter().all(|name| read(name) == b"x"));
+        assert_eq!(
+            (read("control"), read("d/gone"), fs::read(&outside).expect("read")),
+            (b"old".to_vec(), b"y".to_vec(), b"kept".to_vec())
+        );
+        let mut unpacker = Unpacker::over(&inner, instead, ROOMY).expect("unpacker");
+        let error = unpacker.push(&archive(&[file("d/same"), file("d/same")])).expect_err("twice");
+        assert_eq!(error.code(), Code::HostileArchive);
+    }
+
+    #[test]
+    fn branches_go_elsewhere_and_nothing_else_does() {
+        let outer = tempfile::tempdir().expect("tempdir");
+        let (inner, elsewhere) = (outer.path().join("inner"), outer.path().join("elsewhere"));
+        std::fs::create_dir(&inner).expect("inner");
+        std::fs::create_dir(&elsewhere).expect("elsewhere");
+        let branches = [(Path::new("t/1"), elsewhere.as_path())];
+        let mut unpacker = Unpacker::branching(&inner, &branches, ROOMY).expect("unpacker");
+        let members =
+            [directory("t/"), directory("t/1/"), file("t/1/v/a"), file("t/12"), file("t/2/b"), file("u/t/1/c")];
+        unpacker.push(&archive(&members)).expect("push");
+        unpacker.finish().expect("finish");
+        assert!(elsewhere.join("v/a").is_file() && !inner.join("t/1").exists());
+        assert!(["t/12", "t/2/b", "u/t/1/c"].iter().all(|name| inner.join(name).is_file()));
+        assert_eq!(std::fs::read_dir(&elsewhere).expect("list").count(), 1);
+        let mut unpacker = Unpacker::branching(&inner, &branches, ROOMY).expect("unpacker");
+        let error = unpacker.push(&archive(&[file("t/1/../x")])).expect_err("refused");
+        assert_eq!(error.code(), Code::HostileArchive);
     }
 
     fn file(name: &str) -> Vec<u8> {

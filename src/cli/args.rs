@@ -1,6 +1,7 @@
 //! Commands and options: the one source of the parser, the help, the completions and the man pages.
 
 use super::later::LaterRestore;
+use super::postgres_restore::PostgresRestore;
 use crate::artifact::log_point::Lsn;
 use crate::base::ids::{JobId, TargetName};
 use crate::driver::log::PointName;
@@ -140,7 +141,7 @@ pub enum Command {
         job: JobId,
     },
     /// Bring a backup back, beside the current data or in its place
-    Restore(Restore),
+    Restore(Box<Restore>),
     /// List restores that were made, and what they set aside
     Restores,
     /// Check that stored backups are whole: every byte is read, decrypted and decompressed
@@ -272,6 +273,9 @@ pub struct Restore {
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
+    /// PostgreSQL's options.
+    #[command(flatten)]
+    pub postgres: PostgresRestore,
     /// Options to come.
     #[command(flatten)]
     pub later: LaterRestore,

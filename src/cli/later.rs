@@ -82,8 +82,6 @@ pub struct LaterRestore {
     #[arg(long, hide = true, value_name = "TIME", allow_hyphen_values = true)]
     as_of: Option<String>,
     #[arg(long, hide = true)]
-    standby: bool,
-    #[arg(long, hide = true)]
     fallback: bool,
     #[arg(long, hide = true)]
     salvage: bool,
@@ -102,7 +100,6 @@ impl LaterRestore {
             ("--serve", self.serve),
             ("--ttl", self.ttl.is_some()),
             ("--as-of", self.as_of.is_some()),
-            ("--standby", self.standby),
             ("--fallback", self.fallback),
             ("--salvage", self.salvage),
             ("--clean-target", self.clean_target),

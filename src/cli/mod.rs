@@ -2,6 +2,7 @@
 //! process with `--direct`) and `neo4j-backupd run`.
 //!
 //! - [`args`]: commands and options, the one source of help, completions and man pages; [`later`]: those to come
+//! - [`postgres_restore`]: options of one database's restores
 //! - [`translate`]: commands → requests; [`when`]: times as people type them
 //! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
 //! - [`program`]: a command from beginning to end; [`local`], [`file_crypt`], [`config_commands`]: those that need no agent
@@ -24,6 +25,7 @@ pub mod local;
 pub mod output;
 pub mod over_bus;
 pub mod parse;
+pub mod postgres_restore;
 pub mod program;
 pub mod progress;
 pub mod render;

@@ -196,6 +196,11 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
             let what = format!("this stops {0} and replaces its data; the current data is set aside", restore.target);
             confirm::confirm(&what, restore.target.as_str(), style)
         }
+        Request::Restore(restore) if restore.options.delta && !restore.dry_run => {
+            let Destination::Into(directory) = &restore.destination else { return Ok(()) };
+            let what = format!("this changes the older copy in {} where it is; it is not kept", directory.display());
+            confirm::confirm(&what, restore.target.as_str(), style)
+        }
         Request::Adopt { target } => {
             let what = format!(
                 "this makes the host the only writer of the backups of {target}; another one that writes them is refused \

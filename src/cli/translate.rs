@@ -64,6 +64,9 @@ fn archive(args: &Backup) -> Result<ArchiveRequest> {
 
 fn until(args: &Restore) -> Result<Option<RecoveryTarget>> {
     let clock = SystemClock;
+    if args.postgres.to_immediate {
+        return Ok(Some(RecoveryTarget::Immediate));
+    }
     if let Some(position) = args.to_lsn {
         return Ok(Some(RecoveryTarget::Lsn(position)));
     }
@@ -97,6 +100,7 @@ fn restore(args: &Restore) -> Result<RestoreRequest> {
         until: until(args)?,
         no_recover: args.no_recover,
         without_system: args.without_system,
+        options: args.postgres.options()?,
         dry_run: args.dry_run,
     })
 }
@@ -106,6 +110,6 @@ fn verify(args: &Verify) -> VerifyRequest {
 }
 
 /// The agent has another working directory than the person who asks.
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|cause| Error::io("finding the absolute path of", path, cause))
 }

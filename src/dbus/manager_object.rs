@@ -124,7 +124,9 @@ impl Manager {
     }
 
     /// Restores `backup`, or all that is archived where it is empty. Options: `into` (s) or `in_place` (b), one of
-    /// `to_time`, `to_tx`, `before_tx`, `to_lsn` and `to_name` (s), `no_recover` (b), `without_system` (b), `dry_run` (b).
+    /// `to_time`, `to_tx`, `before_tx`, `to_lsn` and `to_name` (s) or `to_immediate` (b), `no_recover` (b), `without_system` (b), `dry_run` (b);
+    /// of PostgreSQL `tablespace_map` (as, each `OLD=NEW`) and `tablespace_map_all` (s), `standby` (b),
+    /// `primary_conninfo` (s), `timeline` (s, a number or `latest`), `delta` (b).
     #[zbus(out_args("job"))]
     async fn restore(
         &self,

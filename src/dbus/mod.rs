@@ -2,7 +2,7 @@
 //! policy; a test compares the XML with the live objects.
 //!
 //! - [`address`]: which bus
-//! - [`options`]: `a{sv}` options, and the requests that method calls stand for
+//! - [`options`]: `a{sv}` options, and the requests that method calls stand for; `restore_options`: some of a restore's
 //! - [`errors`]: registered errors as D-Bus errors, and back
 //! - [`authority`]: who may do what
 //! - [`manager_object`], [`job_object`]: the two interfaces
@@ -18,6 +18,7 @@ pub mod job_object;
 pub mod manager_object;
 pub mod options;
 pub mod proxy;
+mod restore_options;
 pub mod service;
 
 /// The agent's well-known name.

@@ -1,6 +1,7 @@
 //! Options of method calls, `a{sv}`: read strictly (an unknown or mistyped one is refused by name), and written by the
 //! client from the same requests, so that both sides stand in one file.
 
+use super::restore_options;
 use crate::artifact::log_point::Lsn;
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::{Code, Error, Result};
@@ -17,9 +18,11 @@ pub type Sent = HashMap<&'static str, Variant<'static>>;
 
 /// Longest text that is accepted, in bytes: no path, id or note is longer.
 pub const TEXT_MAX: usize = 4096;
+/// Most texts in a list.
+pub const TEXTS_MAX: usize = 1000;
 
 /// Takes options one by one; what is left over at the end is unknown.
-struct Reader {
+pub(super) struct Reader {
     options: Received,
     known: Vec<&'static str>,
 }
@@ -29,7 +32,7 @@ impl Reader {
         Reader { options, known: Vec::new() }
     }
 
-    fn flag(&mut self, name: &'static str) -> Result<bool> {
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool> {
         self.known.push(name);
         match self.options.remove(name).as_deref() {
             None => Ok(false),
@@ -38,12 +41,28 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, name: &'static str) -> Result<Option<String>> {
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
         self.known.push(name);
         match self.options.remove(name).as_deref() {
             None => Ok(None),
             Some(Variant::Str(value)) => checked(name, value.as_str()).map(|text| Some(text.to_owned())),
             Some(other) => Err(mistyped(name, "a string (s)", other)),
+        }
+    }
+
+    pub(super) fn texts(&mut self, name: &'static str) -> Result<Vec<String>> {
+        self.known.push(name);
+        let strings = |element: &Variant<'_>| match element {
+            Variant::Str(value) => checked(name, value.as_str()).map(str::to_owned),
+            other => Err(mistyped(name, "an array of strings (as)", other)),
+        };
+        match self.options.remove(name).as_deref() {
+            None => Ok(Vec::new()),
+            Some(Variant::Array(values)) if values.len() > TEXTS_MAX => {
+                Err(Error::new(Code::Usage, format!("{name} has {} elements, more than {TEXTS_MAX}", values.len())))
+            }
+            Some(Variant::Array(values)) => values.inner().iter().map(strings).collect(),
+            Some(other) => Err(mistyped(name, "an array of strings (as)", other)),
         }
     }
 
@@ -112,7 +131,8 @@ fn read_kind(text: &str) -> Result<BackupKind> {
     })
 }
 
-/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, to_lsn: s, to_name: s, no_recover: b, without_system: b, dry_run: b})`.
+/// `Restore(s target, s backup, a{sv} {into: s, in_place: b, to_time: s, to_tx: s, before_tx: s, to_lsn: s, to_name: s, to_immediate: b, no_recover: b, without_system: b, tablespace_map: as,
+/// tablespace_map_all: s, standby: b, primary_conninfo: s, timeline: s, delta: b, dry_run: b})`.
 pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Request> {
     let mut reader = Reader::new(options);
     let into = reader.text("into")?;
@@ -138,13 +158,14 @@ pub fn read_restore(target: &str, backup: &str, options: Received) -> Result<Req
         until: read_until(&mut reader)?,
         no_recover: reader.flag("no_recover")?,
         without_system: reader.flag("without_system")?,
+        options: restore_options::read(&mut reader)?,
         dry_run: reader.flag("dry_run")?,
     };
     reader.finish()?;
     Ok(Request::Restore(request))
 }
 
-/// One of `to_time` (RFC 3339), `to_tx`, `before_tx`, `to_lsn`, `to_name`: text, so that no client must care for the width of a number.
+/// One of `to_immediate`, and `to_time` (RFC 3339), `to_tx`, `before_tx`, `to_lsn`, `to_name`: text, so that no client must care for the width of a number.
 fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     let bad = |name: &str, text: &str| Error::new(Code::Usage, format!("{name}: {:?} is not one", shortened(text)));
     let mut found = Vec::new();
@@ -163,10 +184,16 @@ fn read_until(reader: &mut Reader) -> Result<Option<RecoveryTarget>> {
     if let Some(text) = reader.text("to_name")? {
         found.push(RecoveryTarget::Point(PointName::new(&text)?));
     }
+    if reader.flag("to_immediate")? {
+        found.push(RecoveryTarget::Immediate);
+    }
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        _ => Err(Error::new(Code::Usage, "a restore has one target: to_time, to_tx, before_tx, to_lsn or to_name")),
+        _ => Err(Error::new(
+            Code::Usage,
+            "a restore has one target: to_time, to_tx, before_tx, to_lsn, to_name or to_immediate",
+        )),
     }
 }
 
@@ -258,8 +285,9 @@ pub fn write(request: &Request) -> Result<Sent> {
             flag("dry_run", restore.dry_run);
             flag("no_recover", restore.no_recover);
             flag("without_system", restore.without_system);
+            flag("to_immediate", restore.until == Some(RecoveryTarget::Immediate));
             let until = match restore.until {
-                None | Some(RecoveryTarget::End) => None,
+                None | Some(RecoveryTarget::End | RecoveryTarget::Immediate) => None,
                 Some(RecoveryTarget::Time(time)) => Some(("to_time", time.to_string())),
                 Some(RecoveryTarget::Transaction(number)) => Some(("to_tx", number.to_string())),
                 Some(RecoveryTarget::BeforeTransaction(number)) => Some(("before_tx", number.to_string())),
@@ -277,16 +305,10 @@ pub fn write(request: &Request) -> Result<Sent> {
             match &restore.destination {
                 Destination::InPlace => flag("in_place", true),
                 Destination::Into(directory) => {
-                    let text = directory.to_str().ok_or_else(|| {
-                        Error::new(
-                            Code::Usage,
-                            format!("{} is not UTF-8 and cannot travel over D-Bus", directory.display()),
-                        )
-                        .with_hint("use another directory, or `--direct`")
-                    })?;
-                    options.insert("into", Variant::from(text.to_owned()));
+                    options.insert("into", Variant::from(restore_options::text_of(directory)?));
                 }
             }
+            restore_options::write(&restore.options, &mut options)?;
         }
         Request::Archive(archive) => flag("dry_run", archive.dry_run),
         Request::Verify(verify) => flag("quick", verify.quick),
@@ -301,6 +323,7 @@ pub fn write(request: &Request) -> Result<Sent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::restore_options::{Relocation, Relocations, RestoreOptions, Standby, Timeline};
     use proptest::prelude::*;
 
     fn over_the_bus(request: &Request) -> Result<Request> {
@@ -319,6 +342,19 @@ mod tests {
         }
     }
 
+    fn restore_options() -> impl Strategy<Value = RestoreOptions> {
+        let directory = || "/[^\0]{0,40}".prop_map(PathBuf::from);
+        let pair = ("[^\0]{1,20}", directory()).prop_map(|(old, new)| Relocation { old, new });
+        let relocations = (proptest::collection::vec(pair, 0..3), proptest::option::of(directory()))
+            .prop_map(|(pairs, all)| Relocations { pairs, all });
+        let standby = proptest::option::of("[^\0]{0,40}").prop_map(|primary| Standby { primary });
+        let number = (1u32..).prop_map(Timeline::Number);
+        let timeline = proptest::option::of(prop_oneof![number, Just(Timeline::Latest)]);
+        (relocations, proptest::option::of(standby), timeline, any::<bool>()).prop_map(
+            |(tablespaces, standby, timeline, delta)| RestoreOptions { tablespaces, standby, timeline, delta },
+        )
+    }
+
     fn requests() -> impl Strategy<Value = Request> {
         let target = "[a-z0-9_]{1,32}".prop_map(|name| TargetName::new(&name).expect("name"));
         let backup = proptest::option::of("[a-z0-9~-]{1,60}");
@@ -333,14 +369,15 @@ mod tests {
             any::<u64>().prop_map(RecoveryTarget::Transaction),
             any::<u64>().prop_map(RecoveryTarget::BeforeTransaction),
             any::<u64>().prop_map(RecoveryTarget::Lsn),
+            Just(RecoveryTarget::Immediate),
         ]);
         prop_oneof![
             (target.clone(), kind, proptest::option::of("[^\0]{0,80}"), any::<bool>()).prop_map(
                 |(target, kind, note, dry_run)| Request::Backup(BackupRequest { target, kind, note, dry_run })
             ),
-            (target.clone(), backup.clone(), destination, until, any::<[bool; 3]>()).prop_map(
-                |(target, backup, destination, until, [no_recover, without_system, dry_run])| Request::Restore(
-                    RestoreRequest { target, backup, destination, until, no_recover, without_system, dry_run }
+            (target.clone(), backup.clone(), destination, until, any::<[bool; 3]>(), restore_options()).prop_map(
+                |(target, backup, destination, until, [no_recover, without_system, dry_run], options)| Request::Restore(
+                    RestoreRequest { target, backup, destination, until, no_recover, without_system, options, dry_run }
                 )
             ),
             (target.clone(), any::<bool>())

@@ -117,6 +117,8 @@ pub enum RecoveryTarget {
     Lsn(u64),
     /// The newest restore point of this name in PostgreSQL's log.
     Point(PointName),
+    /// As soon as a base of PostgreSQL's is consistent; no log after it is replayed.
+    Immediate,
 }
 
 /// `USAGE` for a target of PostgreSQL's that another database cannot have; `None` for all others.
@@ -124,6 +126,10 @@ pub fn only_postgres(engine: Engine, until: RecoveryTarget) -> Option<Error> {
     let (what, option) = match until {
         RecoveryTarget::Lsn(_) => ("positions", "--to-lsn"),
         RecoveryTarget::Point(_) => ("restore points", "--to-name"),
+        RecoveryTarget::Immediate => {
+            let text = format!("{} has no log in its backups that `--to-immediate` could end with", engine.as_str());
+            return Some(Error::new(Code::Usage, text).with_hint("name a backup: it is restored alone"));
+        }
         _ => return None,
     };
     let text = format!("{} has no {what} that `{option}` could name", engine.as_str());

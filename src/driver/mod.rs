@@ -6,6 +6,7 @@
 //! through `host`. It writes nothing into a repository and knows no encryption.
 //!
 //! - [`log`]: the log between two full backups, and its replay
+//! - [`restore_options`]: what else can be asked of a restore
 //! - [`neo4j`], [`postgres`]: the real ones
 //! - [`sim`]: a deterministic fake, so that the agent is tested without servers
 //! - `tar_archive`, `stream`, `lanes`: how the real ones read files that a server is writing
@@ -15,11 +16,13 @@ pub mod log;
 pub mod neo4j;
 pub mod postgres;
 mod ranges;
+pub mod restore_options;
 pub mod sim;
 mod stream;
 mod tar_archive;
 
 use self::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
+use self::restore_options::RestoreOptions;
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -140,8 +143,8 @@ pub trait Driver: Send + Sync {
     /// Begins a restore of `manifest` into `place`.
     fn begin_restore(&self, manifest: &Manifest, place: &RestorePlace, task: &Task) -> Result<Box<dyn RestoreSession>>;
 
-    /// Whether this backup can take the place of what is in service. Error `NOT_AVAILABLE`.
-    fn check_in_place(&self, _manifest: &Manifest) -> Result<()> {
+    /// Whether this backup can be restored in that way. Errors: `NOT_AVAILABLE`, `USAGE`.
+    fn check_restore(&self, _manifest: &Manifest, _in_place: bool, _options: &RestoreOptions) -> Result<()> {
         Ok(())
     }
 
@@ -174,6 +177,28 @@ pub trait Driver: Send + Sync {
     /// Whether a restore can be aimed at such a target. Error `USAGE` says what can be said instead.
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
         log::only_postgres(self.engine(), until).map_or(Ok(()), Err)
+    }
+
+    /// Whether a restore can be asked for that. Error `USAGE` says what can be said instead.
+    fn check_options(&self, options: &RestoreOptions) -> Result<()> {
+        options.only_postgres(self.engine()).map_or(Ok(()), Err)
+    }
+
+    /// Whether a restore of `manifest` can go over what is in `directory`: an older copy of the same database that nobody
+    /// uses. Errors: `RESTORE_NOT_EMPTY`, `RESTORE_SERVER_RUNNING`.
+    fn check_older_copy(&self, _manifest: &Manifest, directory: &Path) -> Result<()> {
+        let text = format!("{} cannot be restored over {}", self.engine().as_str(), directory.display());
+        Err(Error::new(Code::Usage, text))
+    }
+
+    /// The number that this database gives to the history of a point of its log; `None` = it numbers none.
+    fn timeline(&self, _mark: &LogMark) -> Option<u32> {
+        None
+    }
+
+    /// The parts of a backup that its restore puts elsewhere, as the options say.
+    fn branches(&self, _manifest: &Manifest, _options: &RestoreOptions) -> Result<Vec<Branch>> {
+        Ok(Vec::new())
     }
 
     /// Finds the target in archived log, where it does not say by itself where recovery ends; `None` = it does.
@@ -246,11 +271,24 @@ pub trait FullBackup: Send {
     fn finish(self: Box<Self>, task: &Task) -> Result<FullReport>;
 }
 
+/// A part of a restored directory that lies elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// What it is, for people.
+    pub what: String,
+    /// Where it would be in the restored directory, relative; a link is there then.
+    pub inside: PathBuf,
+    /// Where it is filled in; it exists and is empty when a restore begins.
+    pub directory: PathBuf,
+    /// Bytes that go there; an estimate.
+    pub bytes: u64,
+}
+
 /// Where a restore goes.
 #[derive(Clone, Debug)]
 pub struct RestorePlace {
     /// The directory that becomes the data directory (PostgreSQL) or holds `databases/` and `transactions/` (Neo4j).
-    /// It exists and is empty.
+    /// It exists and is empty, or holds an older copy ([`RestoreOptions::delta`]).
     pub directory: PathBuf,
     /// An empty private directory for sockets, generated configuration and logs of scratch servers; removed afterwards.
     pub workspace: PathBuf,
@@ -261,6 +299,12 @@ pub struct RestorePlace {
     /// Points of other histories of this log that are on record: what goes on from the result must not be taken for one
     /// of them.
     pub histories: Vec<LogMark>,
+    /// Whether recovery ends as soon as the base is consistent.
+    pub immediate: bool,
+    /// What else was asked for.
+    pub options: RestoreOptions,
+    /// The parts that lie elsewhere.
+    pub branches: Vec<Branch>,
 }
 
 /// Takes the plaintext of one object.
@@ -328,4 +372,9 @@ pub trait RestoreSession: Send {
     /// lets it recover, checks, stops it cleanly. Checks that failed are in the answer; an error means that they could
     /// not be made.
     fn check(&mut self, task: &Task) -> Result<Vec<HealthCheck>>;
+
+    /// Nothing is left to be done, and no check failed.
+    fn hand_over(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

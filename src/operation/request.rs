@@ -2,6 +2,7 @@
 
 use crate::base::ids::{BackupKind, JobId, TargetName};
 use crate::driver::log::RecoveryTarget;
+use crate::driver::restore_options::RestoreOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -140,6 +141,9 @@ pub struct RestoreRequest {
     /// Leave out Neo4j's `system` database.
     #[serde(default)]
     pub without_system: bool,
+    /// What else is asked for.
+    #[serde(default)]
+    pub options: RestoreOptions,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,

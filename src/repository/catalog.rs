@@ -15,7 +15,6 @@ use crate::base::clock::Clock;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -232,17 +231,8 @@ impl Repository {
             Some(environment) => format!("{}year=", object_key::environment_prefix(environment)),
             None => "environment=".to_owned(),
         };
-        self.manifest_keys_below(&prefix)
-    }
-
-    /// The manifests of backups that were begun on the day of `time`, in UTC.
-    pub fn manifest_keys_of_day(&self, environment: &str, time: Timestamp) -> Result<Vec<ObjectInfo>> {
-        self.manifest_keys_below(&object_key::day_prefix(environment, time))
-    }
-
-    fn manifest_keys_below(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let mut found = Vec::new();
-        self.store.list(prefix, &mut |object| {
+        self.store.list(&prefix, &mut |object| {
             let key = object.key.as_str();
             let of_log = key.split('/').nth(1) == Some("log");
             if key.ends_with(MANIFEST_SUFFIX) && !of_log {

@@ -6,6 +6,7 @@ use neo4j_backup_agent::agent::observed::{Job, Outcome};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::base::ids::JobId;
+use neo4j_backup_agent::driver::restore_options::RestoreOptions;
 use neo4j_backup_agent::operation::answer::{Answer, JobState};
 use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request, RestoreRequest};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ fn restore(destination: Destination) -> Request {
         until: None,
         no_recover: false,
         without_system: false,
+        options: RestoreOptions::default(),
         dry_run: false,
     })
 }

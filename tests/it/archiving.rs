@@ -2,10 +2,14 @@
 
 mod bus;
 mod damage;
+mod delta;
 mod fetch;
 mod in_place;
 mod push;
 mod rounds;
+mod standby;
+mod tablespaces;
+mod timelines;
 mod writers;
 
 use crate::servers::postgres::{PostgresOptions, PostgresServer};

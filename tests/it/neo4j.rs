@@ -11,6 +11,7 @@ use neo4j_backup_agent::base::process::{LocalLauncher, OsUser};
 use neo4j_backup_agent::base::task::{Severity, Task};
 use neo4j_backup_agent::base::{Code, Error};
 use neo4j_backup_agent::driver::neo4j::{Neo4jDriver, Neo4jDriverSettings};
+use neo4j_backup_agent::driver::restore_options::RestoreOptions;
 use neo4j_backup_agent::driver::{Census, Driver, FullReport, HealthCheck, RestorePlace, Source, VolumeSpec};
 use std::fs;
 use std::io::{Read, Write};
@@ -100,6 +101,9 @@ fn place(below: &Path, name: &str, without_system: bool, owner: Option<OsUser>) 
         owner,
         without_system,
         histories: Vec::new(),
+        immediate: false,
+        options: RestoreOptions::default(),
+        branches: Vec::new(),
     };
     fs::create_dir(&place.directory).expect("directory");
     fs::create_dir(&place.workspace).expect("workspace");

@@ -25,6 +25,7 @@ use neo4j_backup_agent::base::process::LocalLauncher;
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::base::{Code, Result};
 use neo4j_backup_agent::driver::postgres::{DumpFormat, PostgresDriver, PostgresDriverSettings};
+use neo4j_backup_agent::driver::restore_options::RestoreOptions;
 use neo4j_backup_agent::driver::{Driver, FullReport, HealthCheck, RestorePlace, RestoreSession};
 use std::fs;
 use std::io::Write;
@@ -154,7 +155,16 @@ fn place_below(place: &Path) -> RestorePlace {
     let (directory, workspace) = (place.join("restored"), place.join("workspace"));
     fs::create_dir(&directory).expect("directory");
     fs::create_dir(&workspace).expect("workspace");
-    RestorePlace { directory, workspace, owner: None, without_system: false, histories: Vec::new() }
+    RestorePlace {
+        directory,
+        workspace,
+        owner: None,
+        without_system: false,
+        histories: Vec::new(),
+        immediate: false,
+        options: RestoreOptions::default(),
+        branches: Vec::new(),
+    }
 }
 
 /// Restores an archive below `place` up to and including `complete`.

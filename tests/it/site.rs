@@ -4,6 +4,7 @@ use neo4j_backup_agent::agent::assemble::{self, Role};
 use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::base::{Code, Result};
+use neo4j_backup_agent::driver::restore_options::RestoreOptions;
 use neo4j_backup_agent::operation::answer::{Answer, BackupReport};
 use neo4j_backup_agent::operation::context::Context;
 use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
@@ -150,6 +151,7 @@ pub(crate) fn restore_request(target: &str, destination: Destination) -> Restore
         until: None,
         no_recover: false,
         without_system: false,
+        options: RestoreOptions::default(),
         dry_run: false,
     }
 }

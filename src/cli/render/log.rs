@@ -127,6 +127,7 @@ pub(super) fn until(until: RecoveryTarget, output: &Output) -> String {
         RecoveryTarget::BeforeTransaction(number) => format!("before transaction {number}"),
         RecoveryTarget::Lsn(position) => format!("position {}", Lsn(position)),
         RecoveryTarget::Point(name) => format!("restore point {name}"),
+        RecoveryTarget::Immediate => "the base's consistent point".to_owned(),
     }
 }
 

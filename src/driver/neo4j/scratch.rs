@@ -311,6 +311,7 @@ fn last_words(workspace: &Path, stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::restore_options::RestoreOptions;
 
     fn place(directory: &str) -> RestorePlace {
         RestorePlace {
@@ -319,6 +320,9 @@ mod tests {
             owner: None,
             without_system: false,
             histories: Vec::new(),
+            immediate: false,
+            options: RestoreOptions::default(),
+            branches: Vec::new(),
         }
     }
 

@@ -6,10 +6,10 @@
 
 use super::census::{self, COUNT_BUDGET, COUNT_LIMIT_BYTES, Scope};
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, explain, quoted, within};
-use super::control_file;
 use super::scratch::{self, ScratchPlan, ScratchServer};
 use super::tools::Tools;
-use super::wal::replay::{self, Ending};
+use super::wal::replay::{self, Ending, Stop};
+use super::{control_file, delta};
 use crate::artifact::log_point::Lsn;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::statistics::Statistics;
@@ -45,6 +45,8 @@ pub(crate) struct Subject<'a> {
     pub timeline: Option<u32>,
     /// Where recovery ends, if the log is replayed.
     pub ending: Option<Ending>,
+    /// How the server is told that.
+    pub stop: Stop,
 }
 
 /// Makes all checks; see [`crate::driver::RestoreSession::check`].
@@ -112,7 +114,7 @@ pub(crate) fn run(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<V
 
 /// How far the server recovers; whoever gets in finds one that has.
 fn recovery(subject: &Subject<'_>) -> Vec<(String, String)> {
-    let mut settings = replay::settings(subject.ending);
+    let mut settings = replay::settings(subject.stop);
     settings.push(("hot_standby".to_owned(), "off".to_owned()));
     settings
 }
@@ -154,7 +156,12 @@ fn verify_files(subject: &Subject<'_>, tools: &Tools, task: &Task) -> Result<Hea
     // The restore itself takes the signal files of a standby away.
     let mut tool = tools
         .tool(NAME)
-        .args(["--quiet", "--ignore=standby.signal", "--ignore=recovery.signal"])
+        .args([
+            "--quiet",
+            "--ignore=standby.signal",
+            "--ignore=recovery.signal",
+            &format!("--ignore={}", delta::MARKER),
+        ])
         .arg(subject.directory)
         .idle_timeout(VERIFY_SILENCE);
     if let Some(owner) = subject.owner {

@@ -27,11 +27,15 @@ pub(crate) struct ControlFile {
 
 /// Reads the beginning of `global/pg_control`.
 pub(crate) fn read(data_directory: &Path) -> Result<ControlFile> {
-    let path = data_directory.join("global/pg_control");
+    read_at(&data_directory.join("global/pg_control"))
+}
+
+/// Reads the beginning of such a file.
+pub(crate) fn read_at(path: &Path) -> Result<ControlFile> {
     let mut bytes = [0u8; 12];
-    File::open(&path)
+    File::open(path)
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|cause| Error::io("reading", &path, cause))?;
+        .map_err(|cause| Error::io("reading", path, cause))?;
     parse(&bytes).ok_or_else(|| {
         Error::new(Code::PostgresUnsupported, format!("{} is not the control file of a cluster", path.display()))
     })

@@ -2,7 +2,7 @@
 
 use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, explain, within};
 use super::tools::Tools;
-use super::{PostgresDriverSettings, census, control_file, postmaster};
+use super::{PostgresDriverSettings, census, control_file, postmaster, tablespaces};
 use crate::artifact::manifest::ServerRecord;
 use crate::base::process::OsUser;
 use crate::base::task::Task;
@@ -47,8 +47,8 @@ pub(crate) fn inspect(
     task: &Task,
 ) -> Result<Source> {
     let owner = OsUser::owner_of(&settings.data_directory)?;
-    let (asked, wanted) = (address.clone(), settings.databases.clone());
-    match within(TALK_TIMEOUT, "examining the server", task, move || ask(&asked, &wanted)) {
+    let (asked, its) = (address.clone(), settings.clone());
+    match within(TALK_TIMEOUT, "examining the server", task, move || ask(&asked, &its)) {
         Ok(answer) => {
             let source = answer.into_source(settings, owner);
             check_identity(settings, address, &source)?;
@@ -93,7 +93,7 @@ impl Answer {
     }
 }
 
-fn ask(address: &Address, wanted: &[String]) -> Result<Answer> {
+fn ask(address: &Address, settings: &PostgresDriverSettings) -> Result<Answer> {
     let mut client = address.connect_any(SIZE_TIMEOUT)?;
     let version_num = version_num(&mut client)?;
     let row = client
@@ -121,7 +121,8 @@ fn ask(address: &Address, wanted: &[String]) -> Result<Answer> {
             facts.insert((*name).to_owned(), row.get(index));
         }
     }
-    let databases = census::databases(&mut client, wanted)?;
+    tablespaces::record(&mut client, &settings.data_directory, &mut facts)?;
+    let databases = census::databases(&mut client, &settings.databases)?;
     if let Some(version) = timescaledb_version(address, &databases) {
         facts.insert("timescaledb".to_owned(), version);
     }
@@ -214,7 +215,7 @@ fn from_files(settings: &PostgresDriverSettings, tools: &Tools, owner: OsUser, t
 }
 
 /// Bytes in all files at and below a directory; what cannot be read counts nothing.
-fn tree_size(directory: &Path) -> u64 {
+pub(crate) fn tree_size(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     entries
         .flatten()

@@ -7,6 +7,9 @@
 //! - `dump`: logical full backups, and their way back; `client_tool`: how client programs log in
 //! - `wal`: the log between full backups; `marked`: where it goes on after one
 //! - `restore`, `scratch`, `checks`: unpacking, a private server on the result, and what it is asked
+//! - `standby`: a restored directory that follows a primary
+//! - `delta`: a restore over an older copy
+//! - `tablespaces`: where they were, and where a restore puts them
 //! - `grants`, `doctor`: what is missing, with the statement that mends it
 
 mod base_backup;
@@ -15,6 +18,7 @@ mod checks;
 mod client_tool;
 mod connection;
 mod control_file;
+mod delta;
 mod doctor;
 mod dump;
 mod grants;
@@ -25,11 +29,15 @@ mod outside_files;
 mod postmaster;
 mod restore;
 mod scratch;
+mod standby;
+mod tablespaces;
 mod tools;
 mod wal;
 
 use super::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
-use super::{Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use super::restore_options::{RestoreOptions, Standby};
+use super::{Branch, Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest};
 use crate::base::clock::wait_until;
 use crate::base::ids::BackupKind;
@@ -210,14 +218,8 @@ impl Driver for PostgresDriver {
         }
     }
 
-    fn check_in_place(&self, manifest: &Manifest) -> Result<()> {
-        if manifest.id.kind != BackupKind::Dump {
-            return Ok(());
-        }
-        let text =
-            format!("{} is a logical dump: loaded, it is another cluster with other databases than these", manifest.id);
-        Err(Error::new(Code::NotAvailable, text)
-            .with_hint("restore it with `--into DIR`, or restore a base backup in place: `--type full` with `full = \"base\"` takes one"))
+    fn check_restore(&self, manifest: &Manifest, in_place: bool, options: &RestoreOptions) -> Result<()> {
+        if manifest.id.kind == BackupKind::Dump { dump::load::check(manifest, in_place, options) } else { Ok(()) }
     }
 
     fn log(&self) -> Option<&dyn LogSource> {
@@ -238,6 +240,22 @@ impl Driver for PostgresDriver {
 
     fn check_target(&self, until: RecoveryTarget) -> Result<()> {
         wal::search::search(until).map(|_| ())
+    }
+
+    fn check_options(&self, options: &RestoreOptions) -> Result<()> {
+        options.standby.as_ref().map_or(Ok(()), Standby::check)
+    }
+
+    fn check_older_copy(&self, manifest: &Manifest, directory: &Path) -> Result<()> {
+        delta::check(directory, manifest)
+    }
+
+    fn timeline(&self, mark: &LogMark) -> Option<u32> {
+        wal::source::timeline_of(mark)
+    }
+
+    fn branches(&self, manifest: &Manifest, options: &RestoreOptions) -> Result<Vec<Branch>> {
+        tablespaces::branches(manifest, &options.tablespaces)
     }
 
     fn search_log(&self, until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {

@@ -1,9 +1,10 @@
 //! A restore: the base backup's archive is unpacked, put into shape, and proven on a scratch server.
 
+use super::delta::{self, Delta};
 use super::tools::Tools;
-use super::wal::replay::{self, Ending, SegmentsSink};
+use super::wal::replay::{self, Ending, SegmentsSink, Stop};
 use super::wal::source::{PostgresLog, timeline_of};
-use super::{PostgresDriverSettings, checks, control_file};
+use super::{PostgresDriverSettings, checks, control_file, standby, tablespaces};
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::base::process::OsUser;
@@ -11,10 +12,11 @@ use crate::base::task::Task;
 use crate::base::untar::{Limits, Unpacked, Unpacker};
 use crate::base::{Code, Error, Result, atomic_file, durable_tree};
 use crate::driver::log::RecoveryTarget;
-use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
+use crate::driver::{Branch, HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// Most files and directories that a cluster may have.
@@ -34,9 +36,11 @@ pub(crate) fn begin(
     _task: &Task,
 ) -> Result<Box<dyn RestoreSession>> {
     let owner = owner_of_result(settings, place)?;
+    let delta = if place.options.delta { Delta::begin(&place.directory, manifest)? } else { None };
     Ok(Box::new(Session {
         tools: tools.clone(),
         role: settings.user.clone(),
+        target: settings.target.clone(),
         manifest: manifest.clone(),
         place: place.clone(),
         owner,
@@ -44,6 +48,8 @@ pub(crate) fn begin(
         newest_timeline: newest_timeline(settings, log, place),
         last: None,
         ending: None,
+        delta: delta.map(Arc::new),
+        swept: false,
     }))
 }
 
@@ -79,6 +85,7 @@ pub(crate) fn owner_of_result(settings: &PostgresDriverSettings, place: &Restore
 struct Session {
     tools: Tools,
     role: String,
+    target: String,
     manifest: Manifest,
     place: RestorePlace,
     owner: Option<OsUser>,
@@ -88,6 +95,10 @@ struct Session {
     last: Option<LogMark>,
     /// Where recovery ends, if the log is replayed.
     ending: Option<Ending>,
+    /// If it goes over an older copy.
+    delta: Option<Arc<Delta>>,
+    /// Whether what is superfluous there was removed.
+    swept: bool,
 }
 
 impl RestoreSession for Session {
@@ -101,8 +112,14 @@ impl RestoreSession for Session {
             (Role::Config | Role::Log, _) => Ok(None),
             (Role::Data, Content::Tar) => {
                 let limits = Limits { bytes: object.plain.size, members: MEMBERS_MAX, times: 1 };
-                let unpacker = Unpacker::new(&self.place.directory, limits)?;
-                Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone() })))
+                let branches = self.place.branches.iter();
+                let branches: Vec<_> = branches.map(|branch| (&*branch.inside, &*branch.directory)).collect();
+                let instead = (Path::new(delta::CONTROL), Path::new(delta::HELD_BACK));
+                let unpacker = match self.delta {
+                    Some(_) => Unpacker::over(&self.place.directory, instead, limits)?,
+                    None => Unpacker::branching(&self.place.directory, &branches, limits)?,
+                };
+                Ok(Some(Box::new(BaseSink { unpacker, unpacked: self.unpacked.clone(), delta: self.delta.clone() })))
             }
             (Role::Data, content) => Err(Error::new(
                 Code::NotAvailable,
@@ -111,7 +128,8 @@ impl RestoreSession for Session {
         }
     }
 
-    fn log_sink(&mut self, batch: &LogBatch, _task: &Task) -> Result<Box<dyn VolumeSink>> {
+    fn log_sink(&mut self, batch: &LogBatch, task: &Task) -> Result<Box<dyn VolumeSink>> {
+        self.sweep(task)?;
         self.last = Some(batch.end.clone());
         Ok(Box::new(SegmentsSink::new(&self.place.directory, batch)?))
     }
@@ -127,20 +145,26 @@ impl RestoreSession for Session {
     }
 
     fn complete(&mut self, task: &Task) -> Result<()> {
+        self.sweep(task)?;
         let unpacked = *self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
         let directory = &self.place.directory;
         let corrupted = |what: String| Error::new(Code::BackupCorrupted, what);
         let unpacked = unpacked.ok_or_else(|| corrupted("the backup has no base archive".to_owned()))?;
-        if let Some(missing) = ESSENTIAL.iter().find(|name| !directory.join(name).is_file()) {
+        if let Some(missing) = ESSENTIAL.iter().find(|name| !self.place_of(name).is_file()) {
             return Err(corrupted(format!("the restored directory {} lacks {missing}", directory.display())));
         }
         self.check_identity()?;
         self.settle_tablespaces(task)?;
+        let links = self.link_branches()?;
         for name in NOT_OURS {
             atomic_file::remove(&directory.join(name))?;
         }
         self.prepare_recovery()?;
-        durable_tree::settle(directory, self.owner.as_ref(), task)?;
+        for branch in &self.place.branches {
+            durable_tree::settle(&branch.directory, self.owner.as_ref(), task)?;
+        }
+        durable_tree::settle_with_links(directory, &links, self.owner.as_ref(), task)?;
+        self.delta.as_ref().map_or(Ok(()), |delta| delta.open())?;
         task.info(format!("{} files, {} bytes unpacked and made durable", unpacked.files, unpacked.bytes));
         Ok(())
     }
@@ -154,12 +178,17 @@ impl RestoreSession for Session {
             role: &self.role,
             timeline: self.timeline(),
             ending: self.ending,
+            stop: self.stop(),
         };
         let found = checks::run(&subject, &self.tools, task)?;
         // The scratch server's command line is no business of whoever starts the real one.
         atomic_file::remove(&self.place.directory.join("postmaster.opts"))?;
         replay::remove_settings(&self.place.directory)?;
         Ok(found)
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        self.delta.as_ref().map_or(Ok(()), |delta| delta.finish())
     }
 }
 
@@ -169,13 +198,38 @@ impl Session {
         timeline_of(self.manifest.position.as_ref()?.mark.as_ref()?)
     }
 
+    /// Once all lanes are there, and before anything else is written.
+    fn sweep(&mut self, task: &Task) -> Result<()> {
+        match &self.delta {
+            Some(delta) if !std::mem::replace(&mut self.swept, true) => delta.sweep(task),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a file of the restored directory is until all else is whole.
+    fn place_of(&self, name: &str) -> PathBuf {
+        let waits = self.delta.is_some() && name == delta::CONTROL;
+        self.place.directory.join(if waits { delta::HELD_BACK } else { name })
+    }
+
+    fn stop(&self) -> Stop {
+        match self.ending.and_then(|ending| ending.before) {
+            Some(before) => Stop::Before(before),
+            None if self.place.immediate => Stop::Consistent,
+            None => Stop::End,
+        }
+    }
+
     /// Recovery ends on a timeline of its own, whoever starts the server: under the old one it would write other
     /// segments under names that the archive has.
     fn prepare_recovery(&self) -> Result<()> {
-        let Some(timeline) = self.timeline() else { return Ok(()) };
         let directory = &self.place.directory;
+        if let Some(standby) = &self.place.options.standby {
+            return standby::prepare(directory, &self.target, standby);
+        }
+        let Some(timeline) = self.timeline() else { return Ok(()) };
         replay::occupy(directory, timeline, self.newest_timeline)?;
-        replay::leave_settings(directory, self.ending)?;
+        replay::leave_settings(directory, self.stop())?;
         atomic_file::write(&directory.join("recovery.signal"), b"", 0o600)
     }
 
@@ -200,23 +254,39 @@ impl Session {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(cause) => return Err(Error::io("reading", &path, cause)),
         };
-        let missing = missing_tablespaces(directory, &map);
+        let missing = missing_tablespaces(&self.place, &map);
         if !missing.is_empty() {
             let text = format!("the backup lacks the tablespaces {}", missing.join(", "));
             return Err(Error::new(Code::BackupCorrupted, text));
         }
         atomic_file::remove(&path)?;
-        if !map.trim().is_empty() {
+        let lines = lines(&map);
+        let inside: Vec<_> = lines.iter().filter(|(number, _)| branch_of(&self.place, number).is_none()).collect();
+        if !inside.is_empty() {
             self.allow_tablespaces_inside()?;
-            let places = map.trim().replace('\n', ", ");
+            let places: Vec<String> = inside.iter().map(|(number, place)| format!("{number} {place}")).collect();
+            let places = places.join(", ");
             task.warn(format!("tablespaces are inside the restored directory, in pg_tblspc; they were: {places}"));
         }
         Ok(())
     }
 
+    /// Links to what was filled in elsewhere, with what each leads to.
+    fn link_branches(&self) -> Result<Vec<(PathBuf, &Path)>> {
+        let mut links = Vec::new();
+        for branch in &self.place.branches {
+            let link = self.place.directory.join(&branch.inside);
+            let made =
+                link.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| symlink(&branch.directory, &link));
+            made.map_err(|cause| Error::io("making the link", &link, cause))?;
+            links.push((link, branch.directory.as_path()));
+        }
+        Ok(links)
+    }
+
     /// The archive must be of the cluster that the signed manifest names.
     fn check_identity(&self) -> Result<()> {
-        let identity = control_file::read(&self.place.directory)
+        let identity = control_file::read_at(&self.place_of(delta::CONTROL))
             .map_err(|cause| cause.recode(Code::BackupCorrupted))?
             .system_identifier
             .to_string();
@@ -233,21 +303,35 @@ impl Session {
 
 /// The numbers of the tablespaces in a map whose directories are not there. A map makes the server create links to places
 /// outside, possibly those of the cluster in service; without it a tablespace is the directory of its number.
-fn missing_tablespaces(directory: &Path, map: &str) -> Vec<String> {
+fn missing_tablespaces(place: &RestorePlace, map: &str) -> Vec<String> {
+    let is_there = |number: &str| match branch_of(place, number) {
+        // Its directory was made for it: what was filled in tells.
+        Some(branch) => fs::read_dir(&branch.directory).is_ok_and(|mut entries| entries.next().is_some()),
+        None => {
+            let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+            plain && place.directory.join(tablespaces::DIRECTORY).join(number).is_dir()
+        }
+    };
+    lines(map).into_iter().map(|(number, _)| number).filter(|number| !is_there(number)).collect()
+}
+
+/// Numbers and places in a map.
+fn lines(map: &str) -> Vec<(String, String)> {
     // The name of a place may go on in the next line; the line's end is then escaped.
     let lines = map.replace("\\\n", " ");
-    let numbers = lines.lines().filter_map(|line| line.split(' ').next()).filter(|number| !number.is_empty());
-    let is_there = |number: &str| {
-        let plain = number.bytes().all(|byte| byte.is_ascii_digit());
-        plain && directory.join("pg_tblspc").join(number).is_dir()
-    };
-    numbers.filter(|number| !is_there(number)).map(str::to_owned).collect()
+    let parts = lines.lines().map(|line| line.split_once(' ').unwrap_or((line, "")));
+    parts.filter(|(number, _)| !number.is_empty()).map(|(number, place)| (number.into(), place.into())).collect()
+}
+
+fn branch_of<'a>(place: &'a RestorePlace, number: &str) -> Option<&'a Branch> {
+    place.branches.iter().find(|branch| branch.inside == Path::new(tablespaces::DIRECTORY).join(number))
 }
 
 /// Unpacks what is written to it.
 struct BaseSink {
     unpacker: Unpacker,
     unpacked: Arc<Mutex<Option<Unpacked>>>,
+    delta: Option<Arc<Delta>>,
 }
 
 impl Write for BaseSink {
@@ -262,7 +346,15 @@ impl Write for BaseSink {
 
 impl VolumeSink for BaseSink {
     fn finish(self: Box<Self>, _task: &Task) -> Result<()> {
-        let lane = self.unpacker.finish()?;
+        let lane = match &self.delta {
+            Some(delta) => {
+                let laid = self.unpacker.finish_over()?;
+                let unpacked = laid.unpacked;
+                delta.lane(laid)?;
+                unpacked
+            }
+            None => self.unpacker.finish()?,
+        };
         let mut unpacked = self.unpacked.lock().unwrap_or_else(|p| p.into_inner());
         let all = unpacked.get_or_insert_default();
         all.files += lane.files;
@@ -275,14 +367,35 @@ impl VolumeSink for BaseSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::restore_options::RestoreOptions;
 
     #[test]
     fn a_tablespace_without_its_directory_is_missed() {
         let place = tempfile::tempdir().expect("tempdir");
         fs::create_dir_all(place.path().join("pg_tblspc/16384")).expect("directory");
-        let missing = |map: &str| missing_tablespaces(place.path(), map);
+        let elsewhere = tempfile::tempdir().expect("tempdir");
+        let branch = Branch {
+            what: "slow".to_owned(),
+            inside: "pg_tblspc/16390".into(),
+            directory: elsewhere.path().to_owned(),
+            bytes: 0,
+        };
+        let to = RestorePlace {
+            directory: place.path().to_owned(),
+            workspace: place.path().to_owned(),
+            owner: None,
+            without_system: false,
+            histories: Vec::new(),
+            immediate: false,
+            options: RestoreOptions::default(),
+            branches: vec![branch],
+        };
+        let missing = |map: &str| missing_tablespaces(&to, map);
         assert!(missing("").is_empty() && missing("16384 /srv/fast\n").is_empty());
         assert!(missing("16384 /srv/odd\\\nname\n").is_empty());
         assert_eq!(missing("16384 /srv/fast\n16385 /srv/slow\n../16384 /x\n"), ["16385", "../16384"]);
+        assert_eq!(missing("16390 /srv/slow\n"), ["16390"]);
+        fs::create_dir(elsewhere.path().join("PG_15_202209061")).expect("directory");
+        assert!(missing("16390 /srv/slow\n").is_empty());
     }
 }

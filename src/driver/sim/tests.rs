@@ -7,6 +7,7 @@ use crate::artifact::identity::Owner;
 use crate::artifact::manifest::{BackupDocument, Content, ObjectRecord, PlainDigest};
 use crate::artifact::object_key;
 use crate::base::process::{LocalLauncher, Tool, run};
+use crate::driver::restore_options::RestoreOptions;
 use crate::driver::{HealthCheck, VolumeReader, VolumeSpec};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -72,6 +73,9 @@ impl Fake {
             owner: None,
             without_system: false,
             histories: Vec::new(),
+            immediate: false,
+            options: RestoreOptions::default(),
+            branches: Vec::new(),
         };
         let manifest = manifest(spec, bytes, recorded);
         let session = self.driver.begin_restore(&manifest, &place, &Task::unobserved()).expect("begin");
@@ -242,6 +246,9 @@ fn a_cut_stream_is_not_taken_for_whole() {
         owner: None,
         without_system: false,
         histories: Vec::new(),
+        immediate: false,
+        options: RestoreOptions::default(),
+        branches: Vec::new(),
     };
     let manifest = manifest(&spec, &bytes, Statistics::default());
     let mut session = fake.driver.begin_restore(&manifest, &place, &task).expect("begin");

@@ -1,25 +1,22 @@
 //! Whether the ledger knows all that a repository holds of a target. A state directory that was put back, alone or with
 //! the whole machine, does not, and a base that is compared with less than there is would weave two histories into one.
 
+use super::chain_end::is_damage;
 use crate::artifact::object_key::{self, BatchPlace, MANIFEST_SUFFIX};
 use crate::base::Result;
+use crate::base::ids::BackupId;
 use crate::base::lock::once_free;
 use crate::base::task::Task;
 use crate::ledger::log::BatchRecord;
 use crate::operation::context::{Context, Lane, Target};
 use crate::operation::{log_records, records, rescan, unfinished};
 use crate::repository::catalog::Repository;
-use crate::repository::store::ObjectInfo;
-use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long whoever archives the log is waited for, and how often that is looked at.
 const LANE_PATIENCE: Duration = Duration::from_secs(60);
 const LANE_INTERVAL: Duration = Duration::from_millis(50);
-/// How many days are listed one by one.
-const DAYS_MAX: i32 = 7;
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a repository holds of a target's log, beside what the ledger knows of it.
 pub(super) struct Holdings<'a> {
@@ -31,13 +28,15 @@ pub(super) struct Holdings<'a> {
     pub(super) repository: &'a Repository,
     /// Which log.
     pub(super) stream: &'a str,
+    /// Whether the caller has the lane of the base, and has begun none yet.
+    pub(super) takes_the_base: bool,
 }
 
 impl Holdings<'_> {
     /// For a base that is about to be taken: enters what is there and not on record. Waits for whoever archives just
     /// now, who may be about to record it. Errors: `BUSY`, those of the repository.
     pub(super) fn before_a_base(&self, task: &Task) -> Result<()> {
-        let learned = self.learn(self.repository.manifest_keys(Some(&self.context.environment))?, task)?;
+        let learned = self.learn(task)?;
         if !learned && !self.are_beyond_the_record()? {
             return Ok(());
         }
@@ -49,14 +48,13 @@ impl Holdings<'_> {
 
     /// The same for whoever has the lane of the log.
     pub(super) fn before_a_base_with_lane(&self, task: &Task) -> Result<()> {
-        let learned = self.learn(self.repository.manifest_keys(Some(&self.context.environment))?, task)?;
+        let learned = self.learn(task)?;
         if learned || self.are_beyond_the_record()? { self.enter(task) } else { Ok(()) }
     }
 
-    /// The same before every archive: looks no further than whether another batch is where the next one belongs, and
-    /// whether backups were begun that are not on record since the newest that is.
+    /// The same before every archive: of batches it looks no further than whether another one is where the next belongs.
     pub(super) fn before_an_archive(&self, task: &Task) -> Result<()> {
-        if self.learn(self.recent_manifests()?, task)? {
+        if self.learn(task)? {
             // It may begin another history, whose batches nobody would look for.
             return self.enter(task);
         }
@@ -67,48 +65,26 @@ impl Holdings<'_> {
         if taken { self.enter(task) } else { Ok(()) }
     }
 
-    /// The manifests of the days since the newest backup on record.
-    fn recent_manifests(&self) -> Result<Vec<ObjectInfo>> {
-        let (environment, name) = (&self.context.environment, self.repository.name());
-        let known = self.context.ledger.known_in(&self.target.name, name)?;
-        let (now, newest) = (self.context.clock.now(), known.iter().map(|id| id.stamp.timestamp()).max());
-        // A clock that ran back makes the newest one of the future.
-        let Some((first, last)) = newest.map(|newest| (newest.min(now), newest.max(now))) else {
-            return self.repository.manifest_keys(Some(environment));
-        };
-        if last.duration_since(first) > DAYS_MAX * DAY {
-            return self.repository.manifest_keys(Some(environment));
-        }
-        let mut days: BTreeMap<String, Timestamp> = BTreeMap::new();
-        let mut day = first;
-        while day < last {
-            days.insert(object_key::day_prefix(environment, day), day);
-            day = day.saturating_add(DAY).unwrap_or(last);
-        }
-        days.insert(object_key::day_prefix(environment, last), last);
-        let mut found = Vec::new();
-        for day in days.into_values() {
-            found.extend(self.repository.manifest_keys_of_day(environment, day)?);
-        }
-        Ok(found)
-    }
-
-    /// Enters the backups of these manifests that are not on record; whether there were any.
-    fn learn(&self, manifests: Vec<ObjectInfo>, task: &Task) -> Result<bool> {
+    /// Enters the backups that are not on record; whether there were any. All are looked at: by what a clock said when they
+    /// were taken none can be left out.
+    fn learn(&self, task: &Task) -> Result<bool> {
         let mut learned = false;
         let (target, name) = (&self.target.name, self.repository.name());
         let known = self.context.ledger.known_in(target, name)?;
-        // What is being taken goes on record by itself.
-        let taken = unfinished::of_target(self.context, self.target);
+        let taken = self.being_taken();
         let known: BTreeSet<String> =
             known.iter().chain(&taken).map(|id| format!("{target}-{}{MANIFEST_SUFFIX}", id.stamp)).collect();
-        for info in manifests {
+        for info in self.repository.manifest_keys(Some(&self.context.environment))? {
             let file = info.key.file_name();
             if !file.starts_with(&format!("{target}-")) || known.contains(file) {
                 continue;
             }
-            // What cannot be opened is `verify`'s to report.
-            let Ok(signed) = self.repository.manifest(&info.key) else { continue };
+            let signed = match self.repository.manifest(&info.key) {
+                Ok(signed) => signed,
+                // Nothing can be restored from it; it is `verify`'s to report.
+                Err(error) if is_damage(&error) => continue,
+                Err(error) => return Err(error.context("reading a backup that is not on record")),
+            };
             if signed.manifest.target() == target {
                 task.warn(format!("repository {name} held {}, which was not on record here", signed.manifest.id));
                 records::backup_taken(self.context, name, &signed)?;
@@ -116,6 +92,13 @@ impl Holdings<'_> {
             }
         }
         Ok(learned)
+    }
+
+    /// The backups that go on record by themselves: those that somebody takes just now, and not what a killed run left.
+    fn being_taken(&self) -> Vec<BackupId> {
+        let begun = unfinished::of_target(self.context, self.target);
+        let nobody_is_at_it = || self.context.lane(&self.target.name, Lane::Base).is_ok();
+        if begun.is_empty() || self.takes_the_base || nobody_is_at_it() { Vec::new() } else { begun }
     }
 
     /// Makes the record agree with what is there.
@@ -142,8 +125,12 @@ impl Holdings<'_> {
             let place = object_key::batch_place(environment, target, &key).filter(|place| place.stream == self.stream);
             let is_manifest = key.as_str().ends_with(MANIFEST_SUFFIX);
             let beyond = place.filter(|place| is_manifest && Some(rank(place)) > known).is_some();
-            if beyond && self.repository.batch(&key).is_ok() {
-                return Ok(true);
+            match beyond.then(|| self.repository.batch(&key)) {
+                Some(Ok(_)) => return Ok(true),
+                Some(Err(error)) if !is_damage(&error) => {
+                    return Err(error.context("reading a batch that is not on record"));
+                }
+                _ => {}
             }
         }
         Ok(false)

@@ -195,7 +195,7 @@ fn place_of(context: &Context, target: &Target, key: &ObjectKey) -> Option<Batch
 }
 
 /// Whether an error says that the object is not what it was, rather than that it cannot be read at all.
-fn is_damage(error: &Error) -> bool {
+pub(super) fn is_damage(error: &Error) -> bool {
     matches!(
         error.code(),
         Code::SignatureInvalid

@@ -126,7 +126,8 @@ pub(crate) fn place_base(
 ) -> Result<()> {
     let Some(log) = target.driver.log() else { return Ok(()) };
     for branch in branches.iter() {
-        let holdings = Holdings { context, target, repository: &branch.repository, stream: &source.data_identity };
+        let stream = &source.data_identity;
+        let holdings = Holdings { context, target, repository: &branch.repository, stream, takes_the_base: true };
         if let Err(error) = holdings.before_a_base(task) {
             task.check()?;
             branch.fail(error);

@@ -293,7 +293,8 @@ impl Run<'_> {
     }
 
     fn holdings<'b>(&'b self, repository: &'b Repository) -> Holdings<'b> {
-        Holdings { context: self.context, target: self.target, repository, stream: &self.source.data_identity }
+        let stream = &self.source.data_identity;
+        Holdings { context: self.context, target: self.target, repository, stream, takes_the_base: false }
     }
 
     fn admit(&self, repository: Repository, task: &Task) -> Result<Repository> {

@@ -5,6 +5,7 @@ use super::bases::{self, Candidate, Lost};
 use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
+use super::timelines;
 use crate::artifact::log_point;
 use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key;
@@ -12,6 +13,7 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
+use crate::driver::restore_options::Timeline;
 use crate::ledger::log::{ChainName, LogEnd};
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
@@ -33,18 +35,23 @@ pub(super) struct Chosen {
 /// Resolves what the operator asked for and finds a repository that has all of it.
 pub(super) fn choose(context: &Context, target: &Target, request: &RestoreRequest, task: &Task) -> Result<Chosen> {
     let named = match (&request.backup, request.until) {
-        (Some(wanted), None) => return choose_alone(context, target, wanted, task),
+        (Some(wanted), None | Some(RecoveryTarget::Immediate)) => return choose_alone(context, target, wanted, task),
+        (None, Some(RecoveryTarget::Immediate)) if request.options.timeline.is_none() => {
+            return choose_alone(context, target, "latest", task);
+        }
         (Some(wanted), Some(_)) => Some(select::backup_of(context, target, wanted)?),
         (None, _) => None,
     };
     let until = request.until.unwrap_or(RecoveryTarget::End);
+    let timeline = request.options.timeline;
     let farthest = farthest(context, target)?;
     let mut failures: Vec<(&str, Error)> = Vec::new();
-    let mut any_chain = request.until.is_some();
+    let mut any_chain = request.until.is_some() || timeline.is_some();
     let mut best: Option<(Chosen, Option<(Timestamp, BackupId)>)> = None;
     for name in in_order(target, until, farthest.as_ref()) {
         let planned = context.repository(target, name).and_then(|repository| {
-            let found = bases::find(context, target, &repository, named.as_ref(), task)?;
+            let mut found = bases::find(context, target, &repository, named.as_ref(), task)?;
+            timelines::retain(target, timeline, &mut found.candidates, &repository)?;
             any_chain |= !found.candidates.is_empty();
             let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
             let mut candidates = found.candidates;
@@ -54,6 +61,10 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         match planned {
             Ok((chosen, without_log)) => {
                 let behind = |end: &&LogEnd| until == RecoveryTarget::End && falls_short(&chosen, end);
+                let farthest = match timeline {
+                    Some(Timeline::Number(_)) => farthest_of(context, target, &chosen)?,
+                    _ => farthest.clone(),
+                };
                 if let (Some(end), Some((_, error))) = (farthest.as_ref().filter(behind), failures.first()) {
                     return Err(only_less(target, &chosen, end, error));
                 }
@@ -73,17 +84,7 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         for (name, error) in &failures {
             task.warn(format!("repository {name}: {error}"));
         }
-        if until == RecoveryTarget::End {
-            refuse_what_was_left(context, target, &chosen)?;
-        }
-        return match without_log {
-            // The last state that is stored is wanted: it may be that of a backup without a log.
-            Some((at, id)) if request.until.is_none() && at > reach(&chosen) => {
-                task.info(format!("{id} is newer than the archived log and has none to replay over it"));
-                choose_alone(context, target, &id.to_string(), task)
-            }
-            _ => Ok(chosen),
-        };
+        return settled(context, target, request, chosen, without_log, task);
     }
     if !any_chain {
         // Backups of a database without a log: the newest of them is what there is.
@@ -96,6 +97,30 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         });
     }
     Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
+}
+
+/// What a plan amounts to: nothing that was left unasked, and a backup without a log where that is newer.
+fn settled(
+    context: &Context,
+    target: &Target,
+    request: &RestoreRequest,
+    chosen: Chosen,
+    without_log: Option<(Timestamp, BackupId)>,
+    task: &Task,
+) -> Result<Chosen> {
+    let timeline = request.options.timeline;
+    if request.until.is_none_or(|until| until == RecoveryTarget::End) && !matches!(timeline, Some(Timeline::Number(_)))
+    {
+        refuse_what_was_left(context, target, &chosen)?;
+    }
+    match without_log {
+        // The last state that is stored is wanted: it may be that of a backup without a log.
+        Some((at, id)) if request.until.is_none() && timeline.is_none() && at > reach(&chosen) => {
+            task.info(format!("{id} is newer than the archived log and has none to replay over it"));
+            choose_alone(context, target, &id.to_string(), task)
+        }
+        _ => Ok(chosen),
+    }
 }
 
 /// Whether a plan is for a later history of the same log than another one.
@@ -149,6 +174,15 @@ fn farthest(context: &Context, target: &Target) -> Result<Option<LogEnd>> {
     let ends = context.ledger.log_ends(&target.name)?.into_iter();
     let ends = ends.filter(|end| target.repositories.contains(&end.chain.repository));
     Ok(ends.reduce(|end, other| if log_reach::is_later(&other, &end) { other } else { end }))
+}
+
+/// The same of the history that was chosen.
+fn farthest_of(context: &Context, target: &Target, chosen: &Chosen) -> Result<Option<LogEnd>> {
+    let Some(log) = &chosen.log else { return Ok(None) };
+    let of_history =
+        |end: &LogEnd| (&end.chain.stream, end.chain.lineage) == (&log.history.stream, log.history.lineage);
+    let ends = context.ledger.log_ends(&target.name)?.into_iter().filter(of_history);
+    Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.transaction))
 }
 
 /// The repositories as they are configured; to the end of the log, the one that is known to reach farthest comes first.

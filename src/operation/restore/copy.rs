@@ -7,6 +7,7 @@ use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::RestorePlace;
+use crate::driver::restore_options::RestoreOptions;
 use crate::operation::context::{Context, Target, Workspace};
 use crate::operation::request::{Destination, RestoreRequest};
 
@@ -35,6 +36,7 @@ pub(crate) fn newest(context: &Context, target: &Target, task: &Task) -> Result<
         until: None,
         no_recover: false,
         without_system: false,
+        options: RestoreOptions::default(),
         dry_run: false,
     };
     let _lease = context.reading(&target.name, false)?;
@@ -59,6 +61,9 @@ pub(crate) fn newest(context: &Context, target: &Target, task: &Task) -> Result<
         owner,
         without_system: false,
         histories: Vec::new(),
+        immediate: false,
+        options: RestoreOptions::default(),
+        branches: Vec::new(),
     };
     Ok(Copy { place, base: chosen.manifest.id, end, _workspace: workspace, _tools: tools })
 }

@@ -11,6 +11,7 @@ use crate::base::process::OsUser;
 use crate::base::side_by_side;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
+use crate::driver::log::RecoveryTarget;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession};
 use crate::operation::answer::{BackupState, RestoreReport};
 use crate::operation::backup::FACT_OS_USER;
@@ -58,9 +59,14 @@ pub(super) fn fill(
         owner: owner(target, chosen, task)?,
         without_system: request.without_system,
         histories: histories(context, target, chosen)?,
+        immediate: request.until == Some(RecoveryTarget::Immediate),
+        branches: target.driver.branches(&chosen.manifest, &request.options)?,
+        options: request.options.clone(),
     };
     if let Some(owner) = &place.owner {
-        context.host.give(directory, owner)?;
+        for directory in std::iter::once(directory).chain(place.branches.iter().map(|branch| &*branch.directory)) {
+            context.host.give(directory, owner)?;
+        }
         context.host.give(workspace.path(), owner)?;
     }
     let mut session = target.driver.begin_restore(&chosen.manifest, &place, task)?;
@@ -70,12 +76,18 @@ pub(super) fn fill(
     let end = end.transpose()?.flatten();
     task.phase("completing", 0);
     session.complete(task)?;
-    if request.no_recover {
+    // A standby goes on recovering: a server that ends it would make something else of it.
+    if request.no_recover || request.options.standby.is_some() {
+        session.hand_over()?;
         let skipped = HealthCheck::skipped("all", "recovery and checks were left to the first start");
         return Ok(Filled { checks: vec![skipped], end, engine: chosen.manifest.engine });
     }
     task.phase("recovering and checking", 0);
-    Ok(Filled { checks: session.check(task)?, end, engine: chosen.manifest.engine })
+    let checks = session.check(task)?;
+    if checks.iter().all(|check| check.passed != Some(false)) {
+        session.hand_over()?;
+    }
+    Ok(Filled { checks, end, engine: chosen.manifest.engine })
 }
 
 /// The points of all bases on record, for a database that hands its log over under names that must not come twice.

@@ -144,7 +144,7 @@ fn plan_swap(
         }
         if !same_filesystem(&path.live, area)? {
             let other = area_of(path)?.join(format!("{AREA_PREFIX}{}", report.restore)).join(FILLED).join(&path.staged);
-            place::check_room(&other, tree_bytes(&staged))?;
+            place::check_room(&other, space::tree_bytes(&staged))?;
             relocated.push(staging::claim(context, &report.restore, &other)?);
             copy_tree(&staged, &other, task)?;
             staged = other;
@@ -153,17 +153,6 @@ fn plan_swap(
         exchanges.push(Exchange { live: path.live.clone(), staged, set_aside });
     }
     Ok((SwapPlan { id: report.restore.clone(), target: target.name.clone(), exchanges }, relocated))
-}
-
-fn tree_bytes(tree: &Path) -> u64 {
-    let children = std::fs::read_dir(tree).into_iter().flatten().flatten();
-    children
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => tree_bytes(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 fn copy_tree(from: &Path, to: &Path, task: &Task) -> Result<()> {

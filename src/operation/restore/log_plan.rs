@@ -107,6 +107,7 @@ impl LogPlan {
             RecoveryTarget::BeforeTransaction(number) => format!("stop before transaction {number}"),
             RecoveryTarget::Lsn(position) => format!("stop before the first record that ends after {}", Lsn(position)),
             RecoveryTarget::Point(name) => format!("end with the restore point {name}"),
+            RecoveryTarget::Immediate => "end as soon as the base is consistent".to_owned(),
         });
         steps.push(self.lost());
         steps
@@ -238,7 +239,8 @@ fn open_needed(
 ) -> Result<Opened> {
     let first = keys.iter().rposition(|(place, _)| place.first_transaction <= base.mark.transaction + 1).unwrap_or(0);
     let mut opened = Opened { signed: Vec::new(), damaged: Vec::new() };
-    for (place, key) in &keys[first.min(keys.len())..] {
+    let needed = if until == RecoveryTarget::Immediate { &[] } else { &keys[first.min(keys.len())..] };
+    for (place, key) in needed {
         match repository.batch(key) {
             Ok(signed) => {
                 let batch = &signed.batch;

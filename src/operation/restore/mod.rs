@@ -5,15 +5,19 @@
 //! on record ([`staging`]) and is removed at the latest by the agent's next start.
 
 pub(crate) mod bases;
+mod branches;
 mod choose;
 pub(crate) mod copy;
+mod demands;
 mod fill;
 pub(crate) mod in_place;
 mod landmark;
 mod log_plan;
+mod over;
 mod place;
 mod plan;
 pub(crate) mod staging;
+mod timelines;
 
 use crate::artifact::log_point;
 use crate::base::clock::Stopwatch;
@@ -21,6 +25,8 @@ use crate::base::ids::Stamp;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::HealthCheck;
+use crate::driver::log::RecoveryTarget;
+use crate::driver::restore_options::Standby;
 use crate::operation::answer::{Reached, RestoreReport};
 use crate::operation::context::{Context, Lane, Target};
 use crate::operation::request::{Destination, RestoreRequest};
@@ -35,7 +41,7 @@ use log_plan::LogPlan;
 pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let target = context.target(&request.target)?;
-    request.until.map_or(Ok(()), |until| target.driver.check_target(until))?;
+    demands::check(target, request)?;
     let in_place = request.destination == Destination::InPlace;
     let _lanes = match in_place {
         true => vec![
@@ -47,10 +53,10 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     };
     let _lease = context.reading(&target.name, false)?;
     task.phase("choosing", 0);
-    let chosen = choose::choose(context, target, request, task)?;
-    if in_place {
-        target.driver.check_in_place(&chosen.manifest)?;
-    }
+    let mut chosen = choose::choose(context, target, request, task)?;
+    target.driver.check_restore(&chosen.manifest, in_place, &request.options)?;
+    // A standby fetches the log itself, and goes on doing so.
+    let fetched = if request.options.standby.is_some() { chosen.log.take() } else { None };
     if request.backup.is_none() {
         tell_of_newer_objects(context, target, &chosen, task)?;
     }
@@ -60,6 +66,9 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);
+    report.steps.extend(
+        fetched.map(|log| format!("leave {} archived batches to be fetched by the standby", log.batches.len())),
+    );
     let outcome = match &request.destination {
         Destination::Into(directory) => into(context, target, &chosen, directory, request, &mut report, task),
         Destination::InPlace => in_place::run(context, target, &chosen, request, &mut report, task),
@@ -123,16 +132,16 @@ fn blank_report(name: &str, chosen: &Chosen, request: &RestoreRequest) -> Restor
         in_place: request.destination == Destination::InPlace,
         set_aside: Vec::new(),
         plain_bytes: chosen.manifest.plain_bytes() + chosen.log.as_ref().map_or(0, LogPlan::plain_bytes),
-        until: chosen.log.as_ref().map(|log| log.until),
+        until: chosen.log.as_ref().map(|log| log.until).or(request.until),
         reached: expected(chosen),
         batches: chosen.log.as_ref().map_or(0, |log| log.batches.len() as u64),
         checks: Vec::new(),
         duration_ms: 0,
-        steps: steps(chosen),
+        steps: steps(chosen, request),
     }
 }
 
-fn steps(chosen: &Chosen) -> Vec<String> {
+fn steps(chosen: &Chosen, request: &RestoreRequest) -> Vec<String> {
     let mut steps = vec![format!(
         "take {} of {} from {} ({} stored, {} to write), every part authenticated before it is decrypted",
         chosen.manifest.id,
@@ -141,7 +150,11 @@ fn steps(chosen: &Chosen) -> Vec<String> {
         bytes::human(chosen.manifest.stored_bytes()),
         bytes::human(needed_bytes(chosen)),
     )];
+    steps.extend(request.options.timeline.map(|timeline| format!("follow timeline {timeline}, and no other")));
     steps.extend(chosen.log.iter().flat_map(LogPlan::steps));
+    if chosen.log.is_none() && request.until == Some(RecoveryTarget::Immediate) {
+        steps.push("end as soon as the backup is consistent, with no log but its own".to_owned());
+    }
     steps
 }
 
@@ -178,25 +191,46 @@ fn into(
     report: &mut RestoreReport,
     task: &Task,
 ) -> Result<()> {
-    place::check_destination(context, target, directory, task)?;
-    place::check_room(directory, needed_bytes(chosen))?;
-    report.steps.push(format!("fill {}", directory.display()));
-    if !request.no_recover {
-        report.steps.push("start a private scratch server on it, let it recover, check, stop it".to_owned());
+    let branches = target.driver.branches(&chosen.manifest, &request.options)?;
+    let over = request.options.delta && over::holds_something(directory);
+    if over {
+        place::check_surroundings(context, target, directory, task)?;
+        over::refuse_live(context, target, directory)?;
+        target.driver.check_older_copy(&chosen.manifest, directory)?;
+        over::check_room(directory, needed_bytes(chosen))?;
+        report.steps.push(over::step(directory));
+    } else {
+        place::check_destination(context, target, directory, task)?;
+        branches::check(context, target, directory, &branches, task)?;
+        branches::check_room(directory, &branches, needed_bytes(chosen))?;
+        report.steps.push(format!("fill {}", directory.display()));
+        report.steps.extend(branches::steps(&branches));
     }
+    report.steps.extend(match (&request.options.standby, request.no_recover) {
+        (Some(Standby { primary: Some(primary) }), _) => Some(format!("leave it as a standby of {primary}")),
+        (Some(_), _) => Some("leave it as a standby that follows the archive alone".to_owned()),
+        (None, true) => None,
+        (None, false) => Some("start a private scratch server on it, let it recover, check, stop it".to_owned()),
+    });
     if request.dry_run {
         return Ok(());
     }
-    let claimed = place::claim(context, &report.restore, directory)?;
+    if over {
+        let filled = fill::fill(context, target, chosen, directory, request, task)
+            .and_then(|filled| refuse_unhealthy(&filled.checks).map(|()| filled));
+        return filled.map(|filled| filled.tell(report)).map_err(|error| over::broke_off(error, directory));
+    }
+    let places = std::iter::once(directory).chain(branches.iter().map(|branch| &*branch.directory));
+    let claimed = places.map(|place| place::claim(context, &report.restore, place)).collect::<Result<Vec<_>>>()?;
     let filled = fill::fill(context, target, chosen, directory, request, task)
         .and_then(|filled| refuse_unhealthy(&filled.checks).map(|()| filled));
     match filled {
         Ok(filled) => {
             filled.tell(report);
-            claimed.keep()
+            claimed.into_iter().try_for_each(staging::Claim::keep)
         }
         Err(error) => {
-            claimed.clear();
+            claimed.into_iter().for_each(staging::Claim::clear);
             Err(error)
         }
     }

@@ -10,7 +10,30 @@ use std::path::{Component, Path, PathBuf};
 
 /// Refuses directories that hold something, that a server uses, or that lie where they would do harm.
 pub(super) fn check_destination(context: &Context, target: &Target, directory: &Path, task: &Task) -> Result<()> {
-    let refuse = |code, why: String| Err(Error::new(code, format!("restoring into {}: {why}", directory.display())));
+    check_surroundings(context, target, directory, task)?;
+    match std::fs::symlink_metadata(directory) {
+        Ok(metadata) if !metadata.is_dir() => {
+            refuse(directory, Code::RestoreNotEmpty, "it is not a directory".to_owned())
+        }
+        Ok(_) => {
+            let mut entries = std::fs::read_dir(directory).map_err(|cause| Error::io("listing", directory, cause))?;
+            match entries.next() {
+                Some(_) => refuse(directory, Code::RestoreNotEmpty, "it is not empty".to_owned()),
+                None => Ok(()),
+            }
+        }
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(Error::io("examining", directory, cause)),
+    }
+}
+
+fn refuse(directory: &Path, code: Code, why: String) -> Result<()> {
+    Err(Error::new(code, format!("restoring into {}: {why}", directory.display())))
+}
+
+/// Refuses directories that a server uses, or that lie where they would do harm.
+pub(super) fn check_surroundings(context: &Context, target: &Target, directory: &Path, task: &Task) -> Result<()> {
+    let refuse = |code, why: String| refuse(directory, code, why);
     let plain = directory.is_absolute() && directory.components().all(|c| !matches!(c, Component::ParentDir));
     if !plain || directory.parent().is_none() {
         return refuse(Code::Usage, "the directory must be an absolute path without '..', and not '/'".to_owned());
@@ -42,18 +65,7 @@ pub(super) fn check_destination(context: &Context, target: &Target, directory: &
             return refuse(Code::Usage, format!("it lies inside the repository {}", place.name));
         }
     }
-    match std::fs::symlink_metadata(directory) {
-        Ok(metadata) if !metadata.is_dir() => refuse(Code::RestoreNotEmpty, "it is not a directory".to_owned()),
-        Ok(_) => {
-            let mut entries = std::fs::read_dir(directory).map_err(|cause| Error::io("listing", directory, cause))?;
-            match entries.next() {
-                Some(_) => refuse(Code::RestoreNotEmpty, "it is not empty".to_owned()),
-                None => Ok(()),
-            }
-        }
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(cause) => Err(Error::io("examining", directory, cause)),
-    }
+    Ok(())
 }
 
 /// The directory in which the server looks for data like this: Neo4j takes every directory beside a database for one.
@@ -63,7 +75,7 @@ fn server_tree(live: &LivePath) -> &Path {
 }
 
 /// The path without links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
+pub(super) fn resolved(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     let Some((ancestor, real)) = there else { return path.to_owned() };
     path.strip_prefix(ancestor).map_or_else(|_| path.to_owned(), |rest| real.join(rest))

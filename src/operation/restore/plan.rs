@@ -92,7 +92,7 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         *sequence = base.sequence.max(*sequence);
     }
     let admissible = |base: &Base| match until {
-        RecoveryTarget::End | RecoveryTarget::Point(_) => true,
+        RecoveryTarget::End | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => true,
         RecoveryTarget::Time(time) => base.ended_at <= time,
         RecoveryTarget::Transaction(number) => base.mark.transaction <= number,
         // What a base holds beyond its own end can be cut off with log after it only.
@@ -125,7 +125,7 @@ pub(super) fn path(
     until: RecoveryTarget,
     covered_until: Option<Timestamp>,
 ) -> Result<Path, Obstacle> {
-    if reaches(base.transaction, None, until) {
+    if until == RecoveryTarget::Immediate || reaches(base.transaction, None, until) {
         return Ok(Path { pieces: Vec::new(), end: base.clone(), cut: false });
     }
     let walked = walk(base, pieces, until);
@@ -235,7 +235,7 @@ pub(super) fn transaction_of(until: RecoveryTarget) -> Option<u64> {
     match until {
         RecoveryTarget::Transaction(number) | RecoveryTarget::Lsn(number) => Some(number),
         RecoveryTarget::BeforeTransaction(number) => Some(number.saturating_sub(1)),
-        RecoveryTarget::End | RecoveryTarget::Time(_) | RecoveryTarget::Point(_) => None,
+        RecoveryTarget::End | RecoveryTarget::Time(_) | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => None,
     }
 }
 

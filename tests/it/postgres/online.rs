@@ -235,6 +235,19 @@ fn tablespaces_come_back_inside_the_data_directory() {
 }
 
 #[test]
+fn a_tablespace_that_is_made_meanwhile_is_in_no_backup() {
+    let (_place, server) = cluster(&PostgresOptions::default());
+    let driver = in_lanes(&server, 2);
+    let place = server.directory.join("late");
+    fs::create_dir(&place).expect("tablespace");
+    server.give(&place);
+    let make = || drop(server.sql(&format!("CREATE TABLESPACE late LOCATION '{}'", place.display())));
+    let error = back_up_lanes(&driver, make).map(|_| ()).expect_err("refused");
+    assert!(error.message().contains("a tablespace was made"), "{error}");
+    back_up_lanes(&driver, || ()).expect("a backup");
+}
+
+#[test]
 fn a_standby_is_a_source_too() {
     let (place, server) = cluster(&PostgresOptions::default());
     let standby_directory = place.path().join("standby");

@@ -28,6 +28,27 @@ fn a_wrong_passphrase_is_told_apart_and_nothing_is_written() {
     as_if_nothing_happened(&site);
 }
 
+// req: D5
+#[test]
+fn what_only_postgresql_has_is_refused_before_anything_is_looked_at() {
+    let site = Site::simulated();
+    site.backup("sim");
+    let out = site.path("out").display().to_string();
+    for (option, instead) in [
+        (&["--tablespace-map", "a=/b"][..], "--into"),
+        (&["--tablespace-map-all", "/b"], "--into"),
+        (&["--standby"], "restore again"),
+        (&["--timeline", "latest"], "--to-time"),
+        (&["--to-immediate"], "name a backup"),
+    ] {
+        let output = site.run(&[&into(&out)[..], option].concat());
+        failed(&output, Code::Usage);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(option[0]) && said.contains(instead), "{said}");
+    }
+    assert!(!site.path("out").exists());
+}
+
 // req: A4 B15
 #[test]
 fn a_damaged_backup_is_refused_and_its_directory_goes() {

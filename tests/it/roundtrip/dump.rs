@@ -210,3 +210,16 @@ fn a_dump_that_is_cut_off_is_none() {
     assert_eq!((site.objects().len(), debris(site, &server.directory).len()), (0, 0));
     dump(site).expect("the next one");
 }
+
+#[test]
+fn what_is_for_base_backups_is_refused_of_a_dump() {
+    let scene = set_up("full = \"dump\"\n");
+    let (site, place) = (&scene.site, scene.site.path("copy").display().to_string());
+    dump(site).expect("the dump");
+    for options in [&["--standby"][..], &["--delta", "--yes"], &["--tablespace-map-all", "/srv/spaces"]] {
+        let refused = site.run(&[&["restore", "metrics", "--into", &place], options].concat());
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(i32::from(Code::Usage.exit())), "{options:?}: {said}");
+        assert!(!std::path::Path::new(&place).exists());
+    }
+}

@@ -84,6 +84,15 @@ impl PostgresServer {
 
     /// A server on a restored directory, whose settings are those of the original: it keeps to itself.
     pub(crate) fn open_copy(&self, data: &Path, name: &str) -> PostgresServer {
+        self.open(data, name, "-c archive_mode=off", None)
+    }
+
+    /// A server on a restored directory with its own settings alone, which finds programs in `path` first.
+    pub(crate) fn open_standby(&self, data: &Path, name: &str, path: &Path) -> PostgresServer {
+        self.open(data, name, "", Some(path))
+    }
+
+    fn open(&self, data: &Path, name: &str, options: &str, path: Option<&Path>) -> PostgresServer {
         let directory = data.with_file_name(format!("{name}-socket"));
         fs::create_dir_all(&directory).expect("directory of the socket");
         self.give(&directory);
@@ -94,19 +103,14 @@ impl PostgresServer {
             account: self.account.clone(),
             directory,
         };
-        let options =
-            format!("-c archive_mode=off -c listen_addresses= -c unix_socket_directories={}", copy.directory.display());
+        let options = format!("{options} -c listen_addresses= -c unix_socket_directories={}", copy.directory.display());
         let log = copy.directory.join("log");
-        succeed(
-            copy.command("pg_ctl")
-                .arg("-D")
-                .arg(data)
-                .arg("-l")
-                .arg(log)
-                .arg("-o")
-                .arg(options)
-                .args(["-w", "-s", "start"]),
-        );
+        let mut control = copy.command("pg_ctl");
+        if let Some(path) = path {
+            let others = std::env::var("PATH").expect("PATH");
+            control.env("PATH", format!("{}:{others}", path.display()));
+        }
+        succeed(control.arg("-D").arg(data).arg("-l").arg(log).arg("-o").arg(options).args(["-w", "-s", "start"]));
         copy
     }
 

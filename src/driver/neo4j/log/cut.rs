@@ -93,7 +93,7 @@ pub fn cut(directory: &Path, plan: &CutPlan, task: &Task) -> Result<LogMark> {
 fn last_wanted(until: RecoveryTarget, floor: u64) -> Result<Option<u64>> {
     let last = match until {
         RecoveryTarget::End | RecoveryTarget::Time(_) => return Ok(None),
-        RecoveryTarget::Lsn(_) | RecoveryTarget::Point(_) => {
+        RecoveryTarget::Lsn(_) | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => {
             return Err(Error::new(Code::Usage, "Neo4j's log has no such places"));
         }
         RecoveryTarget::Transaction(last) => last,

@@ -10,7 +10,9 @@ use crate::driver::postgres::connection::quoted;
 use crate::driver::postgres::inspection::TEMPLATE_FACTS;
 use crate::driver::postgres::scratch::{self, ScratchPlan, ScratchServer};
 use crate::driver::postgres::tools::{Tools, parse_major};
+use crate::driver::postgres::wal::replay::Stop;
 use crate::driver::postgres::{PostgresDriverSettings, checks, restore};
+use crate::driver::restore_options::RestoreOptions;
 use crate::driver::{HealthCheck, RestorePlace, RestoreSession, VolumeSink};
 use std::io::{self, Write};
 use std::process::ChildStdin;
@@ -47,6 +49,24 @@ pub(crate) fn begin(
     };
     session.make_cluster(task)?;
     Ok(Box::new(session))
+}
+
+/// What becomes of a dump is another cluster: it takes no place, changes no copy, and follows nothing.
+pub(crate) fn check(manifest: &Manifest, in_place: bool, options: &RestoreOptions) -> Result<()> {
+    let id = &manifest.id;
+    if in_place {
+        let text = format!("{id} is a logical dump: loaded, it is another cluster with other databases than these");
+        return Err(Error::new(Code::NotAvailable, text).with_hint(
+            "restore it with `--into DIR`, or restore a base backup in place: `full = \"base\"` takes such",
+        ));
+    }
+    if *options != RestoreOptions::default() {
+        let text = format!(
+            "{id} is a logical dump: `--tablespace-map`, `--standby`, `--delta` and `--timeline` are for base backups"
+        );
+        return Err(Error::new(Code::Usage, text).with_hint("leave them out, or name a base backup"));
+    }
+    Ok(())
 }
 
 /// The major version of the cluster that is made. Error `POSTGRES_UNSUPPORTED` if the tools are older than the dump.
@@ -136,6 +156,7 @@ impl RestoreSession for Session {
             role: &self.role,
             timeline: None,
             ending: None,
+            stop: Stop::End,
         };
         let found = checks::run(&subject, &self.tools, task)?;
         atomic_file::remove(&self.place.directory.join("postmaster.opts"))?;

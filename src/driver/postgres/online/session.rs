@@ -65,6 +65,8 @@ pub(super) struct Prepared {
     client: Client,
     /// What it says of itself.
     pub(super) facts: Facts,
+    /// Its tablespaces before anything is read.
+    tablespaces: Vec<i64>,
 }
 
 /// Whether the data directory can be read beside the running server.
@@ -98,7 +100,8 @@ pub(super) fn prepare(address: &Address, data_directory: &Path) -> Result<Answer
         if facts.version_num >= IDLE_TIMEOUT_SINCE {
             client.batch_execute("SET idle_session_timeout = 0").map_err(asking("a session without an end"))?;
         }
-        return Ok(Answer::Ready(Box::new(Prepared { client, facts })));
+        let tablespaces = tablespaces(&mut client)?;
+        return Ok(Answer::Ready(Box::new(Prepared { client, facts, tablespaces })));
     }
     unfit(match refused {
         Some(database) => {
@@ -131,6 +134,12 @@ fn may_back_up(client: &mut Client, version_num: i32) -> Result<bool> {
     client.query_one(statement, &[&start, &stop]).map(|row| row.get(0)).map_err(asking("the right to back up"))
 }
 
+/// The numbers of the tablespaces.
+fn tablespaces(client: &mut Client) -> Result<Vec<i64>> {
+    let rows = client.query("SELECT oid::int8 FROM pg_tablespace", &[]).map_err(asking("the tablespaces"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The functions that begin and end a backup, as GRANT names them.
 pub(in crate::driver::postgres) fn signatures(version_num: i32) -> (&'static str, &'static str) {
     match version_num >= RENAMED_SINCE {
@@ -142,7 +151,7 @@ pub(in crate::driver::postgres) fn signatures(version_num: i32) -> (&'static str
 impl Prepared {
     /// Begins the backup: a checkpoint is taken at once.
     pub(super) fn start(mut self, task: &Task) -> Result<Session> {
-        let facts = self.facts;
+        let (facts, tablespaces) = (self.facts, self.tablespaces);
         let client = within(START_TIMEOUT, "the checkpoint before the backup", task, move || {
             let slot = hold_log(&mut self.client);
             let statement = match facts.version_num >= RENAMED_SINCE {
@@ -159,7 +168,7 @@ impl Prepared {
         if slot.is_none() {
             task.info("no replication slot holds the log meanwhile: the role may not replicate, or max_replication_slots are in use");
         }
-        Ok(Session { client, slot, facts, start, timeline: timeline.max(0) as u32 })
+        Ok(Session { client, slot, facts, tablespaces, start, timeline: timeline.max(0) as u32 })
     }
 }
 
@@ -179,6 +188,8 @@ pub(super) struct Session {
     slot: Option<String>,
     /// What the server says of itself.
     pub(super) facts: Facts,
+    /// Its tablespaces before the backup was begun.
+    tablespaces: Vec<i64>,
     /// Where recovery will start.
     pub(super) start: Lsn,
     /// The timeline of the start.
@@ -227,8 +238,15 @@ impl Session {
         let (session, stopped) = self.talk("the end of the backup", task, move |client| {
             let row = client.query_one(statement, &[]).map_err(failed("ending the backup"))?;
             let end = row.get::<_, String>(0).parse()?;
-            Ok(Stopped { end, label: row.get(1), tablespace_map: row.get(2) })
+            Ok((Stopped { end, label: row.get(1), tablespace_map: row.get(2) }, tablespaces(client)?))
         })?;
+        let (stopped, after) = stopped;
+        if after.iter().any(|number| !session.tablespaces.contains(number)) {
+            // A server that replays that links to its place: to write there, on the host of the original.
+            let text =
+                "a tablespace was made while the files were read, into which a restored server would write where it is";
+            return Err(Error::new(Code::PostgresToolFailed, text).with_hint("take the backup again"));
+        }
         let start = format!("START WAL LOCATION: {} (file ", session.start);
         let timeline = format!("START TIMELINE: {}\n", session.timeline);
         if !stopped.label.starts_with(&start) || !stopped.label.contains(&timeline) {
@@ -245,12 +263,12 @@ impl Session {
         task: &Task,
         question: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
     ) -> Result<(Session, T)> {
-        let Session { mut client, slot, facts, start, timeline } = self;
+        let Session { mut client, slot, facts, tablespaces, start, timeline } = self;
         let (client, answer) = within(TALK_TIMEOUT, what, task, move || {
             let answer = question(&mut client)?;
             Ok((client, answer))
         })?;
-        Ok((Session { client, slot, facts, start, timeline }, answer))
+        Ok((Session { client, slot, facts, tablespaces, start, timeline }, answer))
     }
 }
 

@@ -5,7 +5,7 @@
 //! archive has seen, since a cluster that went on under the old one would write other segments under archived names.
 
 use super::name::{Segment, is_segment_size};
-use super::scan::Scanner;
+use super::scan::{Record, Scanner};
 use super::search::search;
 use super::source::{mark, timeline_of};
 use crate::artifact::log_batch::{LogBatch, LogMark};
@@ -26,12 +26,23 @@ pub(crate) const WAL: &str = "pg_wal";
 /// Where the server keeps what became of each segment.
 const STATUS: &str = "pg_wal/archive_status";
 /// The settings that `ALTER SYSTEM` writes, which overrule all others.
-const OWN_SETTINGS: &str = "postgresql.auto.conf";
+pub(crate) const OWN_SETTINGS: &str = "postgresql.auto.conf";
 /// Begins what is added to them.
 const SETTINGS_MARK: &str =
     "# How neo4j-backup left recovery to the first start; without recovery.signal it means nothing.";
 /// How the timelines below the first one look: there are none.
 const FIRST_TIMELINE: u32 = 1;
+
+/// How far a server recovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// To the end of the log that is there.
+    End,
+    /// As soon as it is consistent.
+    Consistent,
+    /// Before the record that begins there.
+    Before(u64),
+}
 
 /// Where recovery ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +141,9 @@ pub(crate) fn ending(
     if search(until)?.is_some() {
         return Err(failed(format!("its end, {until:?}, was not looked for in the log")));
     }
-    let mut found = Found { until, size, end: base.transaction, before: None, crosses: false, committed_at: None };
+    let end = base.transaction;
+    let mut found =
+        Found { until, size, end, before: None, crosses: false, committed_at: None, tablespaces: Vec::new() };
     let mut scanner = Scanner::new(timeline, size, Some(base.transaction));
     for number in base.transaction / size..=last.file {
         task.check()?;
@@ -139,9 +152,10 @@ pub(crate) fn ending(
         let content =
             fs::read(&path).map_err(|cause| Error::io("reading", &path, cause).recode(Code::RestoreFailed))?;
         scanner.segment(segment, &content, &mut |record| {
-            found.see(record.start, record.end, record.commit.map(|c| c.time))
+            found.see(&record);
         })?;
     }
+    refuse_places_in_use(&found.tablespaces)?;
     let ending = Ending { end: found.end, before: found.before };
     let transaction = match (until, found.before) {
         (RecoveryTarget::End, _) | (RecoveryTarget::Time(_), None) => last.transaction,
@@ -163,10 +177,13 @@ struct Found {
     /// Whether the record that begins there ends in another segment.
     crosses: bool,
     committed_at: Option<Timestamp>,
+    /// Places of tablespaces that are made on the way.
+    tablespaces: Vec<PathBuf>,
 }
 
 impl Found {
-    fn see(&mut self, start: u64, end: u64, committed: Option<Timestamp>) {
+    fn see(&mut self, record: &Record) {
+        let (start, end, committed) = (record.start, record.end, record.commit.map(|commit| commit.time));
         let beyond = match self.until {
             RecoveryTarget::Time(time) => committed.is_some_and(|committed| committed > time),
             RecoveryTarget::Lsn(position) => end > position,
@@ -179,30 +196,57 @@ impl Found {
         if self.before.is_none() {
             self.end = end;
             self.committed_at = self.committed_at.max(committed);
+            self.tablespaces.extend(record.tablespace.clone());
         }
     }
 }
 
+/// A server that replays the making of a tablespace links to the place that it was made at, and goes on to write there: on
+/// the host of the original, into the data in service.
+fn refuse_places_in_use(places: &[PathBuf]) -> Result<()> {
+    let is_free = |place: &&PathBuf| fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none());
+    // A place inside a data directory is not named: it is the restored one's own.
+    let Some(place) = places.iter().filter(|place| place.is_absolute()).find(|place| !is_free(place)) else {
+        return Ok(());
+    };
+    let shown = place.display();
+    let text = format!(
+        "a tablespace was made in {shown} after the full backup: a server that replays that writes into {shown} itself, \
+         which is not an empty directory of this host"
+    );
+    Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(
+        "restore to a moment before, or take a full backup and restore to a moment after it; where the original's place is \
+         on another host, make an empty directory there that the server's account owns",
+    ))
+}
+
 /// What a server must be told to recover so, by the names of its settings.
-pub(crate) fn settings(ending: Option<Ending>) -> Vec<(String, String)> {
+pub(crate) fn settings(stop: Stop) -> Vec<(String, String)> {
     let mut settings = vec![
         // Everything lies in `pg_wal`: there is nothing to fetch.
         ("restore_command".to_owned(), "false".to_owned()),
         ("recovery_target_timeline".to_owned(), "current".to_owned()),
     ];
-    if let Some(before) = ending.and_then(|ending| ending.before) {
-        settings.push(("recovery_target_lsn".to_owned(), Lsn(before).to_string()));
-        settings.push(("recovery_target_inclusive".to_owned(), "off".to_owned()));
-        settings.push(("recovery_target_action".to_owned(), "promote".to_owned()));
+    let mut say = |name: &str, value: String| settings.push((name.to_owned(), value));
+    match stop {
+        Stop::End => {}
+        Stop::Consistent => say("recovery_target", "immediate".to_owned()),
+        Stop::Before(before) => {
+            say("recovery_target_lsn", Lsn(before).to_string());
+            say("recovery_target_inclusive", "off".to_owned());
+        }
+    }
+    if stop != Stop::End {
+        say("recovery_target_action", "promote".to_owned());
     }
     settings
 }
 
 /// The same for a server that starts without us: in the file that overrules all others.
-pub(crate) fn leave_settings(data_directory: &Path, ending: Option<Ending>) -> Result<()> {
+pub(crate) fn leave_settings(data_directory: &Path, stop: Stop) -> Result<()> {
     let path = data_directory.join(OWN_SETTINGS);
     let mut text = format!("{SETTINGS_MARK}\n");
-    for (name, value) in settings(ending) {
+    for (name, value) in settings(stop) {
         text.push_str(&format!("{name} = '{value}'\n"));
     }
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);

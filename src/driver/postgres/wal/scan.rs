@@ -10,11 +10,16 @@ use crate::artifact::log_point::Lsn;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::PointName;
 use jiff::Timestamp;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Bytes of a record's own header.
 const HEADER: usize = 24;
 /// Bytes of a record that are kept: header, headers of its data, and a commit's time or a restore point.
 const KEPT: usize = 104;
+/// Bytes that are kept of a record that makes a tablespace: its place, of at most `MAXPGPATH`, comes last.
+const KEPT_PLACE: usize = HEADER + 5 + 4 + 1024;
 /// Records begin at multiples of this.
 const ALIGNMENT: u64 = 8;
 /// Largest record there can be (`XLogRecordMaxSize`).
@@ -27,6 +32,10 @@ const XLOG_SWITCH: u8 = 0x40;
 const XLOG_POINT: u8 = 0x70;
 /// The resource manager of transactions.
 const RM_XACT: u8 = 1;
+/// The resource manager of tablespaces.
+const RM_TBLSPC: u8 = 5;
+/// Its record that makes one.
+const TBLSPC_CREATE: u8 = 0x00;
 /// Which of its operations a record is.
 const XACT_OPERATION: u8 = 0x70;
 /// `XLOG_XACT_COMMIT`, `XLOG_XACT_COMMIT_PREPARED`.
@@ -46,7 +55,7 @@ pub(crate) struct Commit {
 }
 
 /// What is told of each record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     /// Where it begins.
     pub(crate) start: u64,
@@ -56,6 +65,8 @@ pub(crate) struct Record {
     pub(crate) commit: Option<Commit>,
     /// If it is a restore point.
     pub(crate) point: Option<PointName>,
+    /// If it makes a tablespace: where.
+    pub(crate) tablespace: Option<PathBuf>,
 }
 
 /// A record of which a part was read.
@@ -63,7 +74,7 @@ struct Begun {
     start: u64,
     length: u32,
     done: u32,
-    /// Its first [`KEPT`] bytes.
+    /// Its first bytes; see [`keep`].
     kept: Vec<u8>,
     crc: u32,
 }
@@ -196,8 +207,7 @@ impl Scanner {
     ) -> Result<usize> {
         let count = (page.len() - at).min((begun.length - begun.done) as usize);
         let part = &page[at..at + count];
-        let room = KEPT - begun.kept.len();
-        begun.kept.extend_from_slice(&part[..part.len().min(room)]);
+        keep(&mut begun.kept, part);
         // The checksum covers what follows the header first, and the header without the checksum last.
         let skipped = HEADER.saturating_sub(begun.done as usize).min(count);
         begun.crc = crc32c::crc32c_append(begun.crc, &part[skipped..]);
@@ -227,12 +237,34 @@ impl Scanner {
             true => Some(point(kept).ok_or_else(|| corrupted("a restore point has no name"))?),
             false => None,
         };
+        let tablespace = match manager == RM_TBLSPC && info & 0xF0 == TBLSPC_CREATE {
+            true => Some(place(kept).ok_or_else(|| corrupted("a tablespace has no place"))?),
+            false => None,
+        };
         let switched = manager == RM_XLOG && info & 0xF0 == XLOG_SWITCH;
         self.state = if switched { State::Switched } else { State::Between };
         let end = if switched { end.next_multiple_of(self.size) } else { end };
-        tell(Record { start: begun.start, end, commit, point });
+        tell(Record { start: begun.start, end, commit, point, tablespace });
         Ok(())
     }
+}
+
+/// Keeps what is worth it of the next part of a record.
+fn keep(kept: &mut Vec<u8>, part: &[u8]) {
+    let room = |kept: &Vec<u8>| {
+        let most = if kept.get(17) == Some(&RM_TBLSPC) { KEPT_PLACE } else { KEPT };
+        most.saturating_sub(kept.len())
+    };
+    let (first, rest) = part.split_at(part.len().min(room(kept)));
+    kept.extend_from_slice(first);
+    // Which record it is may have come with the first bytes.
+    kept.extend_from_slice(&rest[..rest.len().min(room(kept))]);
+}
+
+/// The place in a tablespace's record: it follows the number.
+fn place(kept: &[u8]) -> Option<PathBuf> {
+    let place = kept.get(data(kept)? + 4..)?.split(|byte| *byte == 0).next()?;
+    Some(PathBuf::from(OsStr::from_bytes(place)))
 }
 
 /// The commit in a record's first bytes.

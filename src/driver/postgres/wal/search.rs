@@ -69,7 +69,9 @@ pub(crate) fn search(until: RecoveryTarget) -> Result<Option<Search>> {
         RecoveryTarget::Transaction(xid) => Wanted::Commit(number(xid)?),
         RecoveryTarget::BeforeTransaction(xid) => Wanted::BeforeCommit(number(xid)?),
         RecoveryTarget::Point(name) => Wanted::Point(name),
-        RecoveryTarget::End | RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_) => return Ok(None),
+        RecoveryTarget::End | RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_) | RecoveryTarget::Immediate => {
+            return Ok(None);
+        }
     };
     Ok(Some(Search { wanted, batch: None, later: None, found: None }))
 }

@@ -76,7 +76,7 @@ pub(in crate::driver::sim) fn cut(data: &Path, until: RecoveryTarget, base_end: 
             let later = log.records().find(|(_, _, record)| record.committed_at() > time);
             later.map_or(end.transaction, |(_, _, record)| record.transaction - 1)
         }
-        RecoveryTarget::Lsn(_) | RecoveryTarget::Point(_) => {
+        RecoveryTarget::Lsn(_) | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => {
             return Err(Error::new(Code::Usage, "the fake database has no such places"));
         }
     };

@@ -18,6 +18,8 @@ pub(in crate::driver::postgres::wal) enum Written {
     Commit(i64),
     /// A restore point.
     Point(String),
+    /// A tablespace is made there.
+    Tablespace(String),
     /// The segment ends here.
     Switch,
 }
@@ -54,6 +56,17 @@ fn record(kind: &Written) -> Vec<u8> {
             data.extend(name.as_bytes());
             data.resize(2 + 72, 0);
             (XLOG_POINT, RM_XLOG, data)
+        }
+        Written::Tablespace(place) => {
+            let length = 4 + place.len() + 1;
+            let mut data = if length < 256 { vec![255, length as u8] } else { vec![254] };
+            if length >= 256 {
+                data.extend((length as u32).to_ne_bytes());
+            }
+            data.extend(16384u32.to_ne_bytes());
+            data.extend(place.as_bytes());
+            data.push(0);
+            (TBLSPC_CREATE, RM_TBLSPC, data)
         }
         Written::Switch => (XLOG_SWITCH, RM_XLOG, Vec::new()),
     };
@@ -94,7 +107,11 @@ impl Log {
                 Written::Point(name) => Some(PointName::new(name).expect("name")),
                 _ => None,
             };
-            log.records.push(Record { start, end: log.position(), commit, point });
+            let tablespace = match kind {
+                Written::Tablespace(place) => Some(PathBuf::from(place)),
+                _ => None,
+            };
+            log.records.push(Record { start, end: log.position(), commit, point, tablespace });
         }
         log
     }
@@ -132,6 +149,7 @@ fn written() -> impl Strategy<Value = Vec<Written>> {
         1 => (900_000usize..1_200_000).prop_map(Written::Data),
         8 => (0i64..2_000_000_000).prop_map(Written::Commit),
         2 => "[a-z]{1,63}".prop_map(Written::Point),
+        2 => "/[a-z]{1,1000}".prop_map(Written::Tablespace),
         1 => Just(Written::Switch),
     ];
     proptest::collection::vec(one, 0..40)
@@ -170,7 +188,7 @@ proptest! {
                 scanner.segment(segment, content, &mut |record| found.push(record)).expect("sound");
             }
             let later = (FIRST + 1) * SIZE;
-            let expected: Vec<Record> = log.records.iter().filter(|record| record.start >= later).copied().collect();
+            let expected: Vec<Record> = log.records.iter().filter(|record| record.start >= later).cloned().collect();
             prop_assert_eq!(found, expected);
         }
     }
