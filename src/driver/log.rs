@@ -49,7 +49,8 @@ pub trait LogSource: Send + Sync {
         Ok(None)
     }
 
-    /// Every repository holds the log up to these points, durably: what lies before all of them is not asked for again.
+    /// Every repository holds the log up to these points, durably: what lies before all of them is not asked for again, and
+    /// only then is let go. To look at a point ([`LogSource::resume`]) lets go of nothing.
     fn durable(&self, _marks: &[LogMark]) -> Result<()> {
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::base::Result;
 use crate::base::ids::TargetName;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch on record.
 #[derive(Clone, Debug, PartialEq)]
@@ -223,6 +223,18 @@ impl Ledger {
                 params![target.as_str(), chain.repository, chain.stream, i64::from(chain.lineage)],
                 |row| Ok((number(row, 0)?, number(row, 1)?)),
             )?;
+            rows.collect()
+        })
+    }
+
+    /// Keys of the manifests of batches that were found damaged or missing in a repository.
+    pub fn unsound_keys(&self, target: &TargetName, repository: &str) -> Result<BTreeSet<String>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT key FROM log_batches INDEXED BY log_batches_unsound
+                 WHERE target = ?1 AND repository = ?2 AND state IN ('CORRUPTED','MISSING')",
+            )?;
+            let rows = statement.query_map(params![target.as_str(), repository], |row| row.get(0))?;
             rows.collect()
         })
     }

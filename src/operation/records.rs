@@ -122,6 +122,15 @@ pub(crate) fn known(context: &Context, target: Option<&TargetName>) -> Result<Ve
     Ok(backups.into_iter().map(|backup| KnownBackup { usable: usable(&backup), id: backup.id }).collect())
 }
 
+/// The backups of a target whose copies in a repository are on record as damaged or missing.
+pub(crate) fn damaged_in(context: &Context, target: &TargetName, repository: &str) -> Result<BTreeSet<BackupId>> {
+    let damaged = |backup: &BackupRecord| {
+        let here = backup.copies.iter().find(|copy| copy.repository == repository);
+        here.is_some_and(|copy| matches!(copy.state, CopyState::Corrupted | CopyState::Missing))
+    };
+    Ok(context.ledger.backups(Some(target))?.into_iter().filter(damaged).map(|backup| backup.id).collect())
+}
+
 /// Whether the ledger knows of any backup of a target in a repository.
 pub(crate) fn any_in(context: &Context, target: &TargetName, repository: &str) -> Result<bool> {
     context.ledger.any_recorded_in(target, repository)

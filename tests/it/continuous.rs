@@ -8,6 +8,7 @@ use neo4j_backup_agent::agent::continuous::{self, ACTOR, Shippers};
 use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::base::clock::{Stopwatch, wait_until};
 use neo4j_backup_agent::base::ids::TargetName;
+use neo4j_backup_agent::base::{Code, Error};
 use neo4j_backup_agent::driver::sim::log;
 use neo4j_backup_agent::operation::answer::{Answer, JobRecord, JobState, TargetStatus};
 use neo4j_backup_agent::operation::request::{ArchiveRequest, Destination, Request};
@@ -27,7 +28,16 @@ struct Shipping {
 
 impl Shipping {
     fn start(site: &Site) -> Shipping {
-        let registry = Registry::new(workshop(&site.config(), Role::Serve).expect("the agent"));
+        let mut agent = workshop(&site.config(), Role::Serve);
+        // The thread of a job of the agent before may hold its state a moment longer than that one was there.
+        let busy = |error: &Error| error.code() == Code::Busy;
+        wait_until(PATIENCE, INTERVAL, || {
+            if agent.as_ref().is_err_and(busy) {
+                agent = workshop(&site.config(), Role::Serve);
+            }
+            !agent.as_ref().is_err_and(busy)
+        });
+        let registry = Registry::new(agent.expect("the agent"));
         let shippers = Some(continuous::start(&registry));
         Shipping { registry, shippers }
     }

@@ -4,11 +4,11 @@ use super::catch_up::Holdings;
 use super::chain_end::{self, ChainEnd, ResumePoint};
 use super::lineage::{self, Chain, Event, Found};
 use crate::artifact::log_batch::LogMark;
-use crate::artifact::object_key::ObjectKey;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Source;
 use crate::driver::log::{LogReader, LogSource, Resumption};
+use crate::operation::answer::BackupState;
 use crate::operation::backup::objects::{Branch, require_survivor};
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
@@ -217,11 +217,7 @@ fn look(
     };
     let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
     let mut look = Look { archived: end.last_transaction(), explained, ..Look::of(Found::Gap(lineage)) };
-    let unopened = |(_, key): &(u64, ObjectKey)| Lost {
-        what: format!("the manifest {key} cannot be opened"),
-        why: "`verify --all` says why".to_owned(),
-    };
-    let mut lost = end.damaged.first().map(unopened);
+    let mut lost = unopened(context, branch, end)?;
     let mut points = end.points();
     if log.in_chains() && points.len() > 1 {
         // A base after the last piece begins a chain of its own, and nothing was to be archived between the two.
@@ -271,6 +267,18 @@ fn look(
     }
     look.lost = lost;
     Ok(look)
+}
+
+/// The first batch that cannot be opened; all of them are on record as damaged from now on, so that `status` promises nothing
+/// of them.
+fn unopened(context: &Context, branch: &Branch, end: &ChainEnd) -> Result<Option<Lost>> {
+    for (_, key) in &end.damaged {
+        log_records::mark(context, branch.repository.name(), key.as_str(), BackupState::Corrupted)?;
+    }
+    Ok(end.damaged.first().map(|(_, key)| Lost {
+        what: format!("the manifest {key} cannot be opened"),
+        why: "`verify --all` says why".to_owned(),
+    }))
 }
 
 /// Why the source is of another history than a base beyond the point where the log goes on, if it is: the two must not

@@ -70,9 +70,7 @@ pub(crate) fn find(
         };
         return Ok(Found { candidates: vec![Candidate { base, manifest: Ok(signed.manifest) }], without_log: None });
     }
-    let known = records::known(context, Some(&target.name))?;
-    let damaged: BTreeSet<BackupId> =
-        known.into_iter().filter(|backup| !backup.usable).map(|backup| backup.id).collect();
+    let damaged = records::damaged_in(context, &target.name, repository.name())?;
     let mut found = Found { candidates: Vec::new(), without_log: None };
     for info in repository.manifest_keys(Some(&context.environment))? {
         task.check()?;

@@ -36,9 +36,6 @@ pub(super) struct Chosen {
 pub(super) fn choose(context: &Context, target: &Target, request: &RestoreRequest, task: &Task) -> Result<Chosen> {
     let named = match (&request.backup, request.until) {
         (Some(wanted), None | Some(RecoveryTarget::Immediate)) => return choose_alone(context, target, wanted, task),
-        (None, Some(RecoveryTarget::Immediate)) if request.options.timeline.is_none() => {
-            return choose_alone(context, target, "latest", task);
-        }
         (Some(wanted), Some(_)) => Some(select::backup_of(context, target, wanted)?),
         (None, _) => None,
     };
@@ -113,9 +110,11 @@ fn settled(
     {
         refuse_what_was_left(context, target, &chosen)?;
     }
+    // A standby begins with a base: what is loaded from a dump follows nothing.
+    let newest = request.until.is_none() && timeline.is_none() && request.options.standby.is_none();
     match without_log {
         // The last state that is stored is wanted: it may be that of a backup without a log.
-        Some((at, id)) if request.until.is_none() && timeline.is_none() && at > reach(&chosen) => {
+        Some((at, id)) if newest && at > reach(&chosen) => {
             task.info(format!("{id} is newer than the archived log and has none to replay over it"));
             choose_alone(context, target, &id.to_string(), task)
         }
@@ -393,7 +392,7 @@ fn choose_alone(context: &Context, target: &Target, wanted: &str, task: &Task) -
         }
     }
     let mut failures: Vec<(&str, Error)> = Vec::new();
-    for name in &target.repositories {
+    for name in &soundest_first(context, target, &id)? {
         match try_repository(context, target, name, &id) {
             Ok(chosen) => {
                 for (name, error) in &failures {
@@ -405,6 +404,17 @@ fn choose_alone(context: &Context, target: &Target, wanted: &str, task: &Task) -
         }
     }
     Err(told_once(failures, task).unwrap_or_else(|| no_repository(target)))
+}
+
+/// The repositories as they are configured, those last in which the copy is on record as damaged.
+fn soundest_first<'a>(context: &Context, target: &'a Target, id: &BackupId) -> Result<Vec<&'a str>> {
+    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+    for name in &target.repositories {
+        let here = records::damaged_in(context, &target.name, name)?.contains(id);
+        if here { damaged.push(name.as_str()) } else { sound.push(name.as_str()) }
+    }
+    sound.extend(damaged);
+    Ok(sound)
 }
 
 fn try_repository(context: &Context, target: &Target, name: &str, id: &BackupId) -> Result<Chosen> {

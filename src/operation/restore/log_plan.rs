@@ -12,6 +12,7 @@ use crate::operation::answer::Reached;
 use crate::operation::context::{Context, Target};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 /// What is replayed, and where it must arrive.
 pub(super) struct LogPlan {
@@ -107,7 +108,7 @@ impl LogPlan {
             RecoveryTarget::BeforeTransaction(number) => format!("stop before transaction {number}"),
             RecoveryTarget::Lsn(position) => format!("stop before the first record that ends after {}", Lsn(position)),
             RecoveryTarget::Point(name) => format!("end with the restore point {name}"),
-            RecoveryTarget::Immediate => "end as soon as the base is consistent".to_owned(),
+            RecoveryTarget::Immediate => "end as soon as the backup is consistent".to_owned(),
         });
         steps.push(self.lost());
         steps
@@ -154,7 +155,8 @@ pub(super) fn make(
     let History { stream, lineage } = &base.history;
     let keys = repository.batch_keys(&context.environment, &target.name, stream, *lineage)?;
     let archived = archive_end(repository, &keys, &base.mark)?;
-    let Opened { signed, damaged } = open_needed(repository, &keys, base, until)?;
+    let unsound = context.ledger.unsound_keys(&target.name, repository.name())?;
+    let Opened { signed, damaged } = open_needed(repository, &keys, &unsound, base, until)?;
     let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
     let known = known_end(context, target, repository, base)?;
     // What the ledger knows of the end holds only if that end is here.
@@ -234,6 +236,7 @@ impl std::fmt::Display for Damaged {
 fn open_needed(
     repository: &Repository,
     keys: &[(BatchPlace, ObjectKey)],
+    unsound: &BTreeSet<String>,
     base: &Base,
     until: RecoveryTarget,
 ) -> Result<Opened> {
@@ -251,6 +254,14 @@ fn open_needed(
                     }
                     _ => plan::transaction_of(until).is_some_and(|target| batch.end.transaction >= target),
                 };
+                if unsound.contains(key.as_str()) {
+                    let first_transaction = place.first_transaction;
+                    let text = "it is on record as damaged, until `verify --all` finds it sound";
+                    let error = Error::new(Code::BackupCorrupted, text);
+                    opened.damaged.push(Damaged { key: key.clone(), first_transaction, error });
+                    // Its parts, or what it was merged into, may lead there as well.
+                    continue;
+                }
                 opened.signed.push(signed);
                 if last {
                     break;

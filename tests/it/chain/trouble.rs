@@ -67,6 +67,40 @@ fn a_clock_that_ran_back_does_not_make_the_shorter_archive_the_newest() {
     assert_eq!((log.repository.as_str(), log.to_transaction), ("second", 7));
 }
 
+/// Changes a byte in the middle of the newest file of `directory` whose name has `part` in it.
+fn flip_newest(directory: &Path, part: &str) {
+    let mut files = Vec::new();
+    crate::site::walk(directory, &mut files);
+    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
+    files.sort_by_key(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    let path = files.last().expect("a file");
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("write");
+}
+
+// req: X4
+#[test]
+fn what_is_damaged_in_one_repository_is_taken_from_another() {
+    for part in [".base.", ".log."] {
+        let site = two_repositories();
+        let mut states = Vec::new();
+        for count in [5, 3, 4] {
+            commit(&site, count, &mut states);
+            archive(&site);
+        }
+        flip_newest(&site.path("repository"), part);
+        // It is found by the first restore, which hands nothing over; the next one knows.
+        let error = restore(&site, None, &site.path("first")).expect_err("damaged");
+        assert!(matches!(error.code(), Code::BackupCorrupted | Code::LogGap), "{part}: {error}");
+        assert!(!site.path("first").exists());
+        for until in [None, Some(RecoveryTarget::Transaction(12))] {
+            assert_eq!(restored(&site, until).0, live(&site), "{part}");
+        }
+    }
+}
+
 // req: A11
 #[test]
 fn what_lies_under_a_mount_point_is_never_taken_for_the_repository() {
@@ -339,5 +373,26 @@ fn a_record_that_is_older_than_the_repository_learns_what_is_there() {
         lose_the_ledger(&site);
         put_ledger(&kept, &state);
         assert_eq!(site.ask(&request).expect_err("another history").code(), Code::LogForked, "{request:?}");
+    }
+}
+
+// req: X3
+#[test]
+fn status_promises_nothing_of_a_batch_that_an_archive_found_damaged() {
+    let (site, mut states) = archived(4, &[6, 3]);
+    let mut manifests = batches(&site);
+    manifests.retain(|path| path.to_string_lossy().ends_with(".meta.json"));
+    manifests.sort();
+    fs::write(manifests.last().expect("a batch"), "{}").expect("damage");
+    commit(&site, 2, &mut states);
+    let report = archive(&site);
+    assert_eq!((report.gaps.len(), report.bases.len()), (1, 1), "{report:?}");
+    let told = super::status(&site);
+    let ranges = told.log.iter().map(|log| (log.from_transaction, log.to_transaction));
+    let ranges: Vec<_> =
+        ranges.chain(told.earlier.iter().map(|range| (range.from_transaction, range.to_transaction))).collect();
+    assert_eq!(ranges, [(15, 15), (4, 10)]);
+    for number in (4..=10).chain([15]) {
+        assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(number))).0, states[number as usize], "{number}");
     }
 }

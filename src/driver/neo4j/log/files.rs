@@ -106,8 +106,13 @@ impl Pins {
     /// one that was pinned. Unless one before it is still the same: a server that recovers removes and makes again
     /// what holds no whole transaction.
     pub fn hold(&mut self, directory: &Path, from: u64) -> Result<()> {
-        self.files.retain(|&number, _| number >= from);
+        self.let_go_before(from);
         self.hold_more(directory, from)
+    }
+
+    /// Lets go of the files before number `from`.
+    pub(super) fn let_go_before(&mut self, from: u64) {
+        self.files.retain(|&number, _| number >= from);
     }
 
     /// As [`Pins::hold`], but lets go of nothing: what was read may not be archived yet.

@@ -49,6 +49,13 @@ impl LogSource for Neo4jLog {
         *self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Pins::at_most(PINS_MAX);
     }
 
+    fn durable(&self, marks: &[LogMark]) -> Result<()> {
+        if let Some(oldest) = marks.iter().map(|mark| mark.file).min() {
+            self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).let_go_before(oldest);
+        }
+        Ok(())
+    }
+
     fn pulse(&self) -> Option<u64> {
         let directory = (self.directory)().ok()?;
         let (number, path) = numbered(&directory, TRANSACTIONS).ok()?.pop()?;
@@ -66,7 +73,9 @@ impl LogSource for Neo4jLog {
     fn resume(&self, after: &LogMark, task: &Task) -> Result<Resumption> {
         let directory = (self.directory)()?;
         let mut pins = self.pins.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        pins.renew(&directory, after.file)?;
+        // Another repository may be behind this one: what is held is let go when all of them have it.
+        let from = pins.range().map_or(after.file, |(oldest, _)| oldest.min(after.file));
+        pins.renew(&directory, from)?;
         Ok(match locate(&directory, &pins, after, task)? {
             Place::Forked(what) => Resumption::Forked(what),
             Place::Gap(what) => Resumption::Gap(what),
