@@ -219,16 +219,19 @@ struct Opened {
     damaged: Vec<Damaged>,
 }
 
-/// A manifest that cannot be used.
+/// A batch that cannot be used.
 struct Damaged {
+    /// Of its manifest.
     key: ObjectKey,
+    /// The object that is damaged.
+    what: ObjectKey,
     first_transaction: u64,
     error: Error,
 }
 
 impl std::fmt::Display for Damaged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} cannot be opened: {}", self.key, self.error)
+        write!(f, "{} cannot be opened: {}", self.what, self.error)
     }
 }
 
@@ -258,7 +261,8 @@ fn open_needed(
                     let first_transaction = place.first_transaction;
                     let text = "it is on record as damaged, until `verify --all` finds it sound";
                     let error = Error::new(Code::BackupCorrupted, text);
-                    opened.damaged.push(Damaged { key: key.clone(), first_transaction, error });
+                    let what = signed.batch.object.key;
+                    opened.damaged.push(Damaged { key: key.clone(), what, first_transaction, error });
                     // Its parts, or what it was merged into, may lead there as well.
                     continue;
                 }
@@ -271,7 +275,7 @@ fn open_needed(
                 if matches!(error.code(), Code::SignatureInvalid | Code::BackupCorrupted | Code::ObjectNotFound) =>
             {
                 let first_transaction = place.first_transaction;
-                opened.damaged.push(Damaged { key: key.clone(), first_transaction, error });
+                opened.damaged.push(Damaged { key: key.clone(), what: key.clone(), first_transaction, error });
             }
             Err(error) => return Err(error),
         }
