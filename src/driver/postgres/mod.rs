@@ -185,7 +185,7 @@ impl Driver for PostgresDriver {
                 Code::NotAvailable,
                 format!("a backup of kind {} cannot be made of PostgreSQL yet", kind.as_str()),
             )
-            .with_hint("`--type full` takes what the target's `full` says, `--type dump` a logical dump"));
+            .with_hint("set `full = \"base\"` or `\"dump\"` in the target's section, or leave out `--type`"));
         }
         let address = self.address.clone();
         let size = connection::within(TALK_TIMEOUT, "asking for the size of segments", task, move || {

@@ -96,6 +96,8 @@ fn what_breaks_off_starts_no_server_and_goes_on() {
     assert!(error.message().contains("the same command goes on"), "{error}");
     does_not_start(&scene, &older);
     fs::write(&damaged, &whole).expect("mend");
+    // It is on record as damaged until it was found sound.
+    scene.site.verify().expect("sound again");
 
     let marker = older.join("neo4j-backup-delta");
     let mut killed = 0;

@@ -22,7 +22,7 @@ fn other_kinds_and_tablespaces_are_refused() {
     let options = PostgresOptions { checksums: false, port: 5499, ..PostgresOptions::default() };
     let (_place, server) = cluster(&options);
     let driver = driver(&server);
-    for kind in [BackupKind::Dump, BackupKind::Export, BackupKind::Enterprise] {
+    for kind in [BackupKind::Export, BackupKind::Enterprise] {
         let error = refusal(&driver, kind);
         assert!(error.code() == Code::NotAvailable && error.hint().contains("full = \"base\""), "{error:?}");
     }
