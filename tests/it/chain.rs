@@ -134,6 +134,20 @@ fn in_place(site: &Site, until: Option<RecoveryTarget>) {
     site.ask(&Request::Restore(request)).expect("the restore in place");
 }
 
+/// A copy of what the agent remembers now.
+fn keep_the_ledger(site: &Site) -> PathBuf {
+    let kept = site.path("kept");
+    fs::create_dir(&kept).expect("directory");
+    put_ledger(&site.path("state"), &kept);
+    kept
+}
+
+/// It remembers no more than it did then, as a restored state directory has it.
+fn set_the_ledger_back(site: &Site, kept: &Path) {
+    lose_the_ledger(site);
+    put_ledger(kept, &site.path("state"));
+}
+
 /// Puts what `from` has of the ledger into `to`.
 fn put_ledger(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("list").flatten() {

@@ -10,7 +10,7 @@ use super::inspection::{setting, version_num};
 use super::tools::Tools;
 use super::{PostgresDriverSettings, census, grants};
 use crate::artifact::manifest::{Content, LogPosition, Role};
-use crate::base::process::{OsUser, Running, Streams, Tool, ToolOutput};
+use crate::base::process::{OsUser, Running, Tool, ToolOutput};
 use crate::base::tar_stream::{Member, Members, TarStream};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -42,12 +42,7 @@ pub(crate) fn begin(
     let owner = OsUser::owner_of(&settings.data_directory)?;
     let asked = address.clone();
     let ready = within(TALK_TIMEOUT, "preparing the base backup", task, move || check(&asked))?;
-    let tool_major = tools.major_version("pg_basebackup", task)?;
-    if tool_major < ready.major {
-        let text = format!("pg_basebackup is of version {tool_major}, the server of version {}", ready.major);
-        return Err(Error::new(Code::PostgresUnsupported, text)
-            .with_hint(format!("install the server's own tools: apt-get install postgresql-client-{}", ready.major)));
-    }
+    tools.require_as_new_as(ready.major, "pg_basebackup", task)?;
     let tool = command(address, tools, &owner, workspace)?;
     let found = Arc::new(Mutex::new(None));
     let volume = Volume {
@@ -65,11 +60,7 @@ pub(crate) fn begin(
         open: {
             let (found, tools, role) = (found.clone(), tools.clone(), address.user.clone());
             Box::new(move |task: &Task| {
-                let streams = Streams { input: false, output: true };
-                let mut running = tools.launcher.launch(&tool, streams, task)?;
-                let output = running
-                    .take_output()
-                    .ok_or_else(|| Error::new(Code::Internal, "pg_basebackup was started without an output"))?;
+                let (running, output) = tools.read_from(&tool, task)?;
                 let stream = TarStream::new(Contents::default());
                 Ok(Box::new(BaseReader { running, output, stream, found, role }) as Box<dyn VolumeReader>)
             })

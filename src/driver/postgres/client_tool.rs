@@ -7,8 +7,14 @@ use crate::base::{Error, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The program, with the server's address and the account that it runs as; `owner` owns the cluster, and `workspace` takes a
-/// file with the password where one is needed.
+/// The program, with the server's address; whoever runs it must be let in without a password.
+pub(crate) fn addressed(name: &str, address: &Address, tools: &Tools) -> Tool {
+    let port = address.port.to_string();
+    tools.tool(name).arg("--no-password").args(["-h", &address.host, "-p", &port, "-U", &address.user])
+}
+
+/// The same with the account that it runs as; `owner` owns the cluster, and `workspace` takes a file with the password where
+/// one is needed.
 pub(crate) fn client_tool(
     name: &str,
     address: &Address,
@@ -16,19 +22,13 @@ pub(crate) fn client_tool(
     owner: &OsUser,
     workspace: &Path,
 ) -> Result<Tool> {
-    let mut tool = tools.tool(name).arg("--no-password").args([
-        "-h",
-        &address.host,
-        "-p",
-        &address.port.to_string(),
-        "-U",
-        &address.user,
-    ]);
+    let tool = addressed(name, address, tools);
     if let Some(path) = &address.password_file {
-        tool = tool.env("PGPASSFILE", password_file(path, workspace)?);
-    } else if nix::unistd::geteuid().is_root() {
+        return Ok(tool.env("PGPASSFILE", password_file(path, workspace)?));
+    }
+    if nix::unistd::geteuid().is_root() {
         // Peer authentication wants the account that bears the role's name; else the cluster's owner may most.
-        tool = tool.user(OsUser::of_name(&address.user).unwrap_or_else(|_| owner.clone()));
+        return Ok(tool.user(OsUser::of_name(&address.user).unwrap_or_else(|_| owner.clone())));
     }
     Ok(tool)
 }

@@ -5,6 +5,7 @@ use super::tools::Tools;
 use super::{PostgresDriverSettings, census, control_file, postmaster, tablespaces};
 use crate::artifact::manifest::ServerRecord;
 use crate::base::process::OsUser;
+use crate::base::space::tree_bytes;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Source;
@@ -87,7 +88,7 @@ impl Answer {
             ([], name) => name.to_owned(),
             (names, _) => names.join(","),
         };
-        let size = self.size.unwrap_or_else(|| tree_size(&settings.data_directory));
+        let size = self.size.unwrap_or_else(|| tree_bytes(&settings.data_directory));
         let server = ServerRecord { version: self.version, edition: String::new(), facts: self.facts };
         Source { database, data_identity: self.identity, server, owner, estimated_bytes: size }
     }
@@ -212,17 +213,4 @@ fn from_files(settings: &PostgresDriverSettings, tools: &Tools, owner: OsUser, t
         facts,
     };
     Ok(answer.into_source(settings, owner))
-}
-
-/// Bytes in all files at and below a directory; what cannot be read counts nothing.
-pub(crate) fn tree_size(directory: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => tree_size(&entry.path()),
-            Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |metadata| metadata.len()),
-            _ => 0,
-        })
-        .sum()
 }

@@ -1,8 +1,8 @@
 //! Tablespaces: what a backup records of them, and where a restore puts them.
 
 use super::connection::asking;
-use super::inspection::tree_size;
 use crate::artifact::manifest::Manifest;
+use crate::base::space::tree_bytes;
 use crate::base::{Code, Error, Result};
 use crate::driver::Branch;
 use crate::driver::restore_options::Relocations;
@@ -34,7 +34,7 @@ pub(crate) fn record(client: &mut Client, data_directory: &Path, facts: &mut BTr
         .iter()
         .filter_map(|row| {
             let oid = u32::try_from(row.get::<_, i64>(0)).ok()?;
-            let bytes = tree_size(&data_directory.join(inside(oid)));
+            let bytes = tree_bytes(&data_directory.join(inside(oid)));
             Some(Tablespace { oid, name: row.get(1), location: row.get(2), bytes })
         })
         .collect();

@@ -1,6 +1,6 @@
 //! PostgreSQL's own programs: where they are, and of which version.
 
-use crate::base::process::{self, Launcher, OsUser, Tool};
+use crate::base::process::{self, Launcher, OsUser, Running, Streams, Tool, ToolOutput};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use std::path::PathBuf;
@@ -34,6 +34,25 @@ impl Tools {
             .text();
         parse_major(&said)
             .ok_or_else(|| Error::new(Code::PostgresToolFailed, format!("{} said {said:?}", tool.command_line())))
+    }
+
+    /// Refuses a program that is older than the server. Errors: `TOOL_MISSING`, `POSTGRES_UNSUPPORTED`.
+    pub(crate) fn require_as_new_as(&self, server: u32, name: &str, task: &Task) -> Result<()> {
+        let tool = self.major_version(name, task)?;
+        if tool >= server {
+            return Ok(());
+        }
+        let text = format!("{name} is of version {tool}, the server of version {server}");
+        Err(Error::new(Code::PostgresUnsupported, text)
+            .with_hint(format!("install the server's own tools: apt-get install postgresql-client-{server}")))
+    }
+
+    /// Starts a program whose output is read while it runs.
+    pub(crate) fn read_from(&self, tool: &Tool, task: &Task) -> Result<(Running, ToolOutput)> {
+        let mut running = self.launcher.launch(tool, Streams { input: false, output: true }, task)?;
+        let output = running.take_output();
+        let missing = || Error::new(Code::Internal, format!("{} was started without an output", tool.name()));
+        Ok((running, output.ok_or_else(missing)?))
     }
 
     /// Runs a program that only looks, as `user`, and returns what it printed.

@@ -240,11 +240,11 @@ fn reach(chosen: &Chosen) -> Timestamp {
 }
 
 /// What the record knows of the log that a base holds.
-fn with_latest_commit(context: &Context, target: &Target, repository: &Repository, base: &Base) -> Result<Base> {
+fn look_up_latest_commit(context: &Context, target: &Target, repository: &Repository, base: &mut Base) -> Result<()> {
     let History { stream, lineage } = base.history.clone();
     let chain = ChainName { repository: repository.name().to_owned(), stream, lineage };
-    let latest_commit = context.ledger.latest_commit(&target.name, &chain, base.mark.transaction)?;
-    Ok(Base { latest_commit, ..base.clone() })
+    base.latest_commit = context.ledger.latest_commit(&target.name, &chain, base.mark.transaction)?;
+    Ok(())
 }
 
 /// The best base for the target, and the log from there.
@@ -256,8 +256,10 @@ fn with_log(
     until: RecoveryTarget,
     task: &Task,
 ) -> Result<Chosen> {
-    let bases = candidates.iter().map(|candidate| with_latest_commit(context, target, &repository, &candidate.base));
-    let bases: Vec<Base> = bases.collect::<Result<_>>()?;
+    let mut bases: Vec<Base> = candidates.iter().map(|candidate| candidate.base.clone()).collect();
+    if matches!(until, RecoveryTarget::Time(_)) {
+        bases.iter_mut().try_for_each(|base| look_up_latest_commit(context, target, &repository, base))?;
+    }
     let mut first_error: Option<Error> = None;
     let mut tried: BTreeMap<&History, u64> = BTreeMap::new();
     // What a newer history holds but cannot give must never come from an older one: that is another state.

@@ -348,17 +348,13 @@ fn a_rescan_rebuilds_what_the_ledger_knew_of_the_log() {
 #[test]
 fn a_record_that_is_older_than_the_repository_learns_what_is_there() {
     let (site, mut states) = archived(4, &[6, 6]);
-    let (state, kept, data) = (site.path("state"), site.path("kept"), site.path("data"));
-    fs::create_dir(&kept).expect("directory");
-    put_ledger(&state, &kept);
+    let (kept, data) = (keep_the_ledger(&site), site.path("data"));
     copy(&site.path("database/data"), &data);
     for count in [3, 5] {
         commit(&site, count, &mut states);
         archive(&site);
     }
-    // As a restored state directory has it.
-    lose_the_ledger(&site);
-    put_ledger(&kept, &state);
+    set_the_ledger_back(&site, &kept);
     commit(&site, 4, &mut states);
     let report = archive(&site);
     assert_eq!((report.bases.len(), report.gaps.len(), report.repositories[0].transactions), (0, 0, 4), "{report:?}");
@@ -370,8 +366,7 @@ fn a_record_that_is_older_than_the_repository_learns_what_is_there() {
     let number = log::last_transaction(&site.path("database")).expect("last") + 1;
     log::commit(&site.path("database"), 1, "otherwise", at(number)).expect("commit");
     for request in [super::archive_request(), Request::Backup(backup_request("sim"))] {
-        lose_the_ledger(&site);
-        put_ledger(&kept, &state);
+        set_the_ledger_back(&site, &kept);
         assert_eq!(site.ask(&request).expect_err("another history").code(), Code::LogForked, "{request:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Who may write a chain and delete from it, and what becomes of bases that an agent does not remember.
 
 use super::{
-    archive, archive_fails, archive_request, archived, at, commit, copy, live, lose_the_ledger, put_back, put_ledger,
-    restored,
+    archive, archive_fails, archive_request, archived, at, commit, copy, keep_the_ledger, live, put_back, restored,
+    set_the_ledger_back,
 };
 use crate::site::{Site, backup_request};
 use neo4j_backup_agent::base::Code;
@@ -23,10 +23,8 @@ fn otherwise(site: &Site, count: u64) {
 #[test]
 fn a_base_beyond_the_archived_log_is_compared_before_anything_is_added() {
     let (site, mut states) = archived(4, &[6]);
-    let (aside, kept) = (site.path("aside"), site.path("kept"));
+    let (aside, kept) = (site.path("aside"), keep_the_ledger(&site));
     copy(&site.path("database/data"), &aside);
-    fs::create_dir(&kept).expect("directory");
-    put_ledger(&site.path("state"), &kept);
     commit(&site, 3, &mut states);
     site.backup("sim");
     let objects = site.objects();
@@ -36,8 +34,7 @@ fn a_base_beyond_the_archived_log_is_compared_before_anything_is_added() {
             put_back(&site, &aside);
             otherwise(&site, more);
             if whole_machine {
-                lose_the_ledger(&site);
-                put_ledger(&kept, &site.path("state"));
+                set_the_ledger_back(&site, &kept);
             }
             let error = site.ask(&request).expect_err("another history");
             assert_eq!(error.code(), Code::LogForked, "{whole_machine} {more} {request:?}: {error}");
@@ -54,13 +51,10 @@ fn a_base_beyond_the_archived_log_is_compared_before_anything_is_added() {
 #[test]
 fn a_base_that_is_not_on_record_is_learned_and_the_log_goes_on() {
     let (site, mut states) = archived(4, &[6]);
-    let kept = site.path("kept");
-    fs::create_dir(&kept).expect("directory");
-    put_ledger(&site.path("state"), &kept);
+    let kept = keep_the_ledger(&site);
     commit(&site, 3, &mut states);
     let base = site.backup("sim").id;
-    lose_the_ledger(&site);
-    put_ledger(&kept, &site.path("state"));
+    set_the_ledger_back(&site, &kept);
     commit(&site, 2, &mut states);
     let report = archive(&site);
     assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 5), "{report:?}");
@@ -94,19 +88,11 @@ fn an_agent_that_is_not_the_writer_deletes_nothing() {
     assert!(site.objects().len() < objects.len());
 }
 
-/// As a restored state directory has it.
-fn set_back(site: &Site, kept: &std::path::Path) {
-    lose_the_ledger(site);
-    put_ledger(kept, &site.path("state"));
-}
-
 #[test]
 fn a_machine_that_was_set_back_past_a_restore_does_not_go_on_in_the_older_history() {
     let (site, mut states) = archived(4, &[6]);
-    let (aside, kept) = (site.path("aside"), site.path("kept"));
+    let (aside, kept) = (site.path("aside"), keep_the_ledger(&site));
     copy(&site.path("database/data"), &aside);
-    fs::create_dir(&kept).expect("directory");
-    put_ledger(&site.path("state"), &kept);
     super::in_place(&site, Some(RecoveryTarget::Transaction(7)));
     otherwise(&site, 3);
     archive(&site);
@@ -117,7 +103,7 @@ fn a_machine_that_was_set_back_past_a_restore_does_not_go_on_in_the_older_histor
     for request in [archive_request(), Request::Backup(backup_request("sim"))] {
         put_back(&site, &aside);
         commit(&site, 2, &mut Vec::new());
-        set_back(&site, &kept);
+        set_the_ledger_back(&site, &kept);
         let error = site.ask(&request).expect_err("another history");
         assert_eq!(error.code(), Code::LogForked, "{request:?}: {error}");
         assert_eq!(site.objects(), objects);
@@ -132,9 +118,7 @@ fn a_machine_that_was_set_back_past_a_restore_does_not_go_on_in_the_older_histor
 #[test]
 fn a_damaged_batch_beyond_the_record_is_gone_around_with_a_base() {
     let (site, mut states) = archived(4, &[6]);
-    let kept = site.path("kept");
-    fs::create_dir(&kept).expect("directory");
-    put_ledger(&site.path("state"), &kept);
+    let kept = keep_the_ledger(&site);
     commit(&site, 3, &mut states);
     let before = super::batches(&site);
     archive(&site);
@@ -142,7 +126,7 @@ fn a_damaged_batch_beyond_the_record_is_gone_around_with_a_base() {
         .into_iter()
         .find(|path| !before.contains(path) && path.to_string_lossy().ends_with(".meta.json"));
     fs::write(newest.expect("its manifest"), "{}").expect("damage");
-    set_back(&site, &kept);
+    set_the_ledger_back(&site, &kept);
     commit(&site, 2, &mut states);
     let report = archive(&site);
     assert_eq!((report.gaps.len(), report.bases.len()), (1, 1), "{report:?}");

@@ -5,7 +5,7 @@ use crate::artifact::manifest::{Content, Manifest, ObjectRecord, Role};
 use crate::base::process::{self, OsUser, Running, Streams, Tool};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, atomic_file, durable_tree};
-use crate::driver::postgres::client_tool::{client_tool, to_database};
+use crate::driver::postgres::client_tool::{addressed, to_database};
 use crate::driver::postgres::connection::quoted;
 use crate::driver::postgres::inspection::TEMPLATE_FACTS;
 use crate::driver::postgres::scratch::{self, ScratchPlan, ScratchServer};
@@ -176,11 +176,9 @@ impl Session {
             "--auth-local=peer",
             "--auth-host=scram-sha-256",
         ]);
-        for (fact, option) in TEMPLATE_FACTS.iter().zip(["--encoding", "--lc-collate", "--lc-ctype"]) {
-            tool = tool.arg(format!(
-                "{option}={}",
-                facts.get(*fact).map_or(if option == "--encoding" { "UTF8" } else { "C" }, String::as_str)
-            ));
+        let options = [("--encoding", "UTF8"), ("--lc-collate", "C"), ("--lc-ctype", "C")];
+        for (fact, (option, otherwise)) in TEMPLATE_FACTS.iter().zip(options) {
+            tool = tool.arg(format!("{option}={}", facts.get(*fact).map_or(otherwise, String::as_str)));
         }
         if facts.get("data_checksums").is_some_and(|value| value == "on") {
             tool = tool.arg("--data-checksums");
@@ -260,10 +258,7 @@ impl Session {
     /// A client program that is told where the scratch server is.
     fn tool(&self, name: &str) -> Result<Tool> {
         let server = self.server.as_ref().ok_or_else(|| Error::new(Code::Internal, "there is no scratch server"))?;
-        let nobody = OsUser::of_uid(0, 0);
-        let owner = self.owner.as_ref().unwrap_or(&nobody);
-        let tool = client_tool(name, server.address(), &self.tools, owner, &self.place.workspace)?;
-        Ok(self.as_owner(tool.idle_timeout(SILENCE)))
+        Ok(self.as_owner(addressed(name, server.address(), &self.tools).idle_timeout(SILENCE)))
     }
 
     fn as_owner(&self, tool: Tool) -> Tool {

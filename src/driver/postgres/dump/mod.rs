@@ -15,7 +15,7 @@ use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, within};
 use super::tools::Tools;
 use super::{PostgresDriverSettings, base_backup, census, inspection};
 use crate::artifact::manifest::{Content, Role};
-use crate::base::process::{OsUser, Running, Streams, Tool, ToolOutput};
+use crate::base::process::{OsUser, Running, Tool, ToolOutput};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{FullBackup, FullReport, Volume, VolumeReader, VolumeSpec};
@@ -48,15 +48,7 @@ pub(crate) fn check_tools(address: &Address, tools: &Tools, task: &Task) -> Resu
         inspection::version_num(&mut asked.connect_any(CATALOG_TIMEOUT)?)
     })?;
     let server = (server / 10_000).max(0) as u32;
-    for name in ["pg_dump", "pg_dumpall"] {
-        let tool = tools.major_version(name, task)?;
-        if tool < server {
-            let text = format!("{name} is of version {tool}, the server of version {server}, which it cannot dump");
-            return Err(Error::new(Code::PostgresUnsupported, text)
-                .with_hint(format!("install the server's own tools: apt-get install postgresql-client-{server}")));
-        }
-    }
-    Ok(())
+    ["pg_dump", "pg_dumpall"].iter().try_for_each(|name| tools.require_as_new_as(server, name, task))
 }
 
 /// Takes the snapshots and describes the volumes; nothing is dumped before its volume is opened.
@@ -142,12 +134,9 @@ fn volume(content: Content, name: &str, extension: String, estimated_bytes: u64,
         hash_plain: true,
         estimated_bytes,
     };
-    let launcher = tools.launcher.clone();
+    let tools = tools.clone();
     let open = move |task: &Task| {
-        let mut running = launcher.launch(&tool, Streams { input: false, output: true }, task)?;
-        let output = running
-            .take_output()
-            .ok_or_else(|| Error::new(Code::Internal, format!("{} was started without an output", tool.name())))?;
+        let (running, output) = tools.read_from(&tool, task)?;
         Ok(Box::new(Reader { running, output, words: Words::of(content), tool: tool.name() }) as Box<dyn VolumeReader>)
     };
     Volume { spec, open: Box::new(open) }
