@@ -9,6 +9,7 @@ use crate::base::ids::TargetName;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::{AdoptReport, AdoptedIn};
+use crate::operation::archive::chain_end;
 use crate::operation::context::{Context, Lane, Target};
 use crate::repository::catalog::Repository;
 use crate::repository::ownership::describe;
@@ -37,10 +38,31 @@ pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptRep
 
 /// Raises the epoch in one repository.
 fn take_over(context: &Context, target: &Target, repository: &Repository, identity: &str) -> Result<AdoptedIn> {
-    let before = repository.owner(&context.environment, &target.name)?;
-    let epoch = before.as_ref().map_or(1, |record| record.owner.epoch + 1);
+    let (before, last) = match repository.owner(&context.environment, &target.name) {
+        Ok(Some(record)) => (Some(describe(&record)), record.owner.epoch),
+        Ok(None) => (None, 0),
+        Err(error) if is_unusable(&error) => (Some(format!("a record that cannot be used: {error}")), 0),
+        Err(error) => return Err(error),
+    };
+    // A record that is gone may have counted further than nothing: what it wrote still says how far.
+    let epoch = last.max(last_epoch(context, target, repository, identity)?.unwrap_or(0)) + 1;
     repository.take_over(&record(context, target, context.owner(identity, epoch)))?;
-    Ok(AdoptedIn { repository: repository.name().to_owned(), before: before.as_ref().map(describe), epoch })
+    Ok(AdoptedIn { repository: repository.name().to_owned(), before, epoch })
+}
+
+/// Whether an owner's record tells nothing, and never will. One of a newer release is not among these.
+fn is_unusable(error: &Error) -> bool {
+    matches!(error.code(), Code::SignatureInvalid | Code::BackupCorrupted | Code::WrongKey)
+}
+
+/// The writer's epoch when the chain of this data was last written to; `None` if nothing of it is there.
+pub(crate) fn last_epoch(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    identity: &str,
+) -> Result<Option<u64>> {
+    Ok(chain_end::find(context, target, repository, identity)?.map(|end| end.epoch))
 }
 
 /// What is put on record when `owner` becomes the writer of a target's chain.

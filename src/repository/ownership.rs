@@ -22,10 +22,11 @@ pub(super) fn read_owner(
     let bytes = match read(store, &key, RECORD_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.code() == Code::ObjectNotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(replaceable(error, target)),
     };
     let what = format!("{key} of {}", store.location());
-    let (record, _): (OwnerRecord, _) = signing::open(&bytes, keyring, &what)?;
+    let (record, _): (OwnerRecord, _) =
+        signing::open(&bytes, keyring, &what).map_err(|error| replaceable(error, target))?;
     if record.format > FORMAT {
         return Err(Error::new(
             Code::FormatUnsupported,
@@ -33,12 +34,22 @@ pub(super) fn read_owner(
         ));
     }
     if record.environment != environment || record.target != *target {
-        return Err(Error::new(
-            Code::SignatureInvalid,
-            format!("{what} is that of {} in {}: it was put in another's place", record.target, record.environment),
-        ));
+        let text =
+            format!("{what} is that of {} in {}: it was put in another's place", record.target, record.environment);
+        return Err(replaceable(Error::new(Code::SignatureInvalid, text), target));
     }
     Ok(Some(record))
+}
+
+/// Says what helps where a record is damaged.
+fn replaceable(error: Error, target: &TargetName) -> Error {
+    if !matches!(error.code(), Code::SignatureInvalid | Code::BackupCorrupted) {
+        return error;
+    }
+    error.with_hint(format!(
+        "nothing is written until it is known whose backups these are; if they are this host's: `neo4j-backupctl adopt {target}` puts \
+         a sound record in its place"
+    ))
 }
 
 pub(super) fn claim(store: &dyn Store, keyring: &Keyring, repository: &str, record: &OwnerRecord) -> Result<()> {

@@ -11,8 +11,6 @@ use crate::base::{Code, Error, Result};
 use crate::driver::Source;
 use postgres::Client;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 /// Oldest server that is supported: the first whose base backups carry a manifest.

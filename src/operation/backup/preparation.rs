@@ -98,7 +98,11 @@ fn admit(
 /// Makes sure that this host's data is the chain's writer: the first becomes it, another one is `OWNER_CONFLICT`.
 pub(crate) fn claim(context: &Context, target: &Target, source: &Source, repository: &Repository) -> Result<()> {
     let current = repository.owner(&context.environment, &target.name)?;
-    let epoch = current.as_ref().map_or(1, |record| record.owner.epoch);
+    let epoch = match &current {
+        Some(record) => record.owner.epoch,
+        // The record may be gone, and what was written under it there.
+        None => adopt::last_epoch(context, target, repository, &source.data_identity)?.unwrap_or(1),
+    };
     let owner = context.owner(&source.data_identity, epoch);
     repository.claim(&adopt::record(context, target, owner))
 }

@@ -5,6 +5,7 @@ use crate::artifact::log_batch::{LogBatch, SignedLogBatch};
 use crate::artifact::object_key::{self, BatchPlace, MANIFEST_SUFFIX, ObjectKey};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
+use crate::ledger::log::bases::BaseRecord;
 use crate::operation::answer::{BackupState, Problem, VerifiedBackup};
 use crate::operation::context::{Context, Target};
 use crate::operation::{log_object, log_records};
@@ -70,7 +71,9 @@ pub(super) fn verify(
             }
         }
         pass.opened.sort_by_key(|(_, signed)| signed.batch.first_transaction);
-        pass.sequence(history)?;
+        let bases = pass.bases(history)?;
+        pass.sequence(&bases)?;
+        pass.compare_with(&bases);
         pass.strays(others.get(history));
         verified.push(pass.found);
     }
@@ -182,9 +185,9 @@ impl Pass<'_> {
     }
 
     /// Batches follow each other by number, by point and by the hash of the one before.
-    fn sequence(&mut self, history: &History) -> Result<()> {
+    fn sequence(&mut self, bases: &[BaseRecord]) -> Result<()> {
         let mut wrong: Vec<(ObjectKey, Code, String)> = Vec::new();
-        let first_needed = self.oldest_base(history)?;
+        let first_needed = bases.iter().map(|base| base.mark.transaction).min();
         let mut before: Option<&(ObjectKey, SignedLogBatch)> = None;
         for current in &self.opened {
             let (key, batch) = (&current.0, &current.1.batch);
@@ -227,16 +230,38 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The last transaction of the oldest base of this history.
-    fn oldest_base(&self, (stream, lineage): &History) -> Result<Option<u64>> {
+    /// A batch that begins or ends with a base's last transaction must mean the same one: else two histories were woven into
+    /// one. Where a batch holds it within, a restore from the base compares the bytes.
+    fn compare_with(&mut self, bases: &[BaseRecord]) {
+        let mut wrong: Vec<(ObjectKey, String)> = Vec::new();
+        for (key, signed) in &self.opened {
+            for mark in [&signed.batch.start, &signed.batch.end] {
+                let differs = |base: &&BaseRecord| {
+                    base.mark.transaction == mark.transaction
+                        && matches!((&base.mark.checksum, &mark.checksum), (Some(one), Some(two)) if one != two)
+                };
+                if let Some(base) = bases.iter().find(differs) {
+                    let (number, id) = (mark.transaction, &base.backup);
+                    let text = format!("its transaction {number} is not that of {id}: they are of different histories");
+                    wrong.push((key.clone(), text));
+                }
+            }
+        }
+        for (key, text) in wrong {
+            self.wrong(&key, Code::LogForked, text);
+        }
+    }
+
+    /// The usable bases of this history.
+    fn bases(&self, (stream, lineage): &History) -> Result<Vec<BaseRecord>> {
         let bases = self.context.ledger.log_bases(&self.target.name)?;
-        let ours = bases.iter().filter(|base| {
+        let ours = bases.into_iter().filter(|base| {
             let chain = &base.chain;
             base.is_usable()
                 && chain.repository == self.repository.name()
                 && (&chain.stream, &chain.lineage) == (stream, lineage)
         });
-        Ok(ours.map(|base| base.mark.transaction).min())
+        Ok(ours.collect())
     }
 
     /// Objects that no manifest names: left by something that went wrong, or all that is left of a batch.

@@ -1,8 +1,8 @@
 //! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
 
 use super::{
-    archive, archive_fails, archived, at, batches, commit, copy, live, lose_the_ledger, put_back, put_ledger, restore,
-    restored, two_repositories,
+    archive, archive_fails, archived, at, batches, commit, copy, keep_the_ledger, live, lose_the_ledger, put_back,
+    restore, restored, set_the_ledger_back, two_repositories,
 };
 use crate::site::{BACKUPD, Site, backup_request};
 use crate::workshop::{INTERVAL, PATIENCE};

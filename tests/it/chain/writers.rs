@@ -156,3 +156,66 @@ fn the_newest_history_that_any_repository_has_of_a_transaction_is_taken() {
     let (state, report) = restored(&site, Some(RecoveryTarget::Transaction(8)));
     assert_eq!((state, report.repository.as_str()), (second, "second"));
 }
+
+// req: X4
+#[test]
+fn two_histories_in_one_lineage_are_found_by_verify() {
+    let (site, mut states) = archived(4, &[6]);
+    let (aside, kept, away) = (site.path("aside"), keep_the_ledger(&site), site.path("away"));
+    copy(&site.path("database/data"), &aside);
+    commit(&site, 3, &mut states);
+    let before = site.objects();
+    let base = site.backup("sim").id;
+    // Out of sight while the other history is archived, as a bucket does that lists late.
+    fs::create_dir(&away).expect("directory");
+    let objects: Vec<_> = site.objects().into_iter().filter(|path| !before.contains(path)).collect();
+    let hidden = |path: &std::path::PathBuf| away.join(path.file_name().expect("name"));
+    objects.iter().for_each(|path| fs::rename(path, hidden(path)).expect("hide"));
+    set_the_ledger_back(&site, &kept);
+    put_back(&site, &aside);
+    otherwise(&site, 3);
+    assert_eq!(archive(&site).repositories[0].lineage, 1);
+    site.verify().expect("nothing tells yet");
+    objects.iter().for_each(|path| fs::rename(hidden(path), path).expect("show"));
+    assert!(site.run(&["rescan"]).status.success());
+    let error = site.verify().expect_err("two histories");
+    assert!(error.to_string().contains(&format!("transaction 13 is not that of {base}")), "{error}");
+    assert_eq!(archive_fails(&site), Code::LogForked);
+}
+
+#[test]
+fn an_owners_record_that_is_damaged_or_gone_is_put_right_by_adopting() {
+    let (site, mut states) = archived(4, &[6]);
+    let owner = site.path("repository/environment=dev/log/sim/owner.json");
+    let epoch = || {
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&owner).expect("read")).expect("JSON");
+        record["owner"]["epoch"].as_u64().expect("epoch")
+    };
+    assert!(site.run(&["adopt", "sim", "--yes"]).status.success());
+    super::in_place(&site, Some(RecoveryTarget::Transaction(7)));
+    otherwise(&site, 2);
+    archive(&site);
+    let written = epoch();
+    assert!(written >= 2, "{written}");
+    for damage in ["", "no JSON", "{\"key_id\": \"0123456789abcdef\",\n  \"hmac\": \"00\"\n}\n"] {
+        fs::write(&owner, damage).expect("damage");
+        commit(&site, 2, &mut states);
+        for request in [archive_request(), Request::Backup(backup_request("sim"))] {
+            let error = site.ask(&request).expect_err("damaged");
+            assert_eq!(error.code(), Code::SignatureInvalid, "{error}");
+            assert!(error.hint().contains("adopt sim"), "{}", error.hint());
+        }
+        let adopted = site.run(&["adopt", "sim", "--yes"]);
+        let said = String::from_utf8_lossy(&adopted.stdout).into_owned();
+        assert!(adopted.status.success() && said.contains("cannot be used"), "{said}");
+        assert!(epoch() > written, "{} {written}", epoch());
+        archive(&site);
+    }
+    let written = epoch();
+    fs::remove_file(&owner).expect("lose it");
+    commit(&site, 2, &mut states);
+    archive(&site);
+    assert_eq!(epoch(), written, "the next one goes on as the chain says");
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("sound");
+}
