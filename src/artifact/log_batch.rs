@@ -46,6 +46,12 @@ impl LogMark {
         };
         (self.file, self.offset, self.transaction) == (other.file, other.offset, other.transaction) && agree
     }
+
+    /// Whether both name the same transaction and mean another one: they are of different histories.
+    pub fn contradicts(&self, other: &LogMark) -> bool {
+        self.transaction == other.transaction
+            && matches!((&self.checksum, &other.checksum), (Some(one), Some(two)) if one != two)
+    }
 }
 
 /// An unbroken range of bytes of one log file that holds whole transactions.

@@ -132,6 +132,24 @@ pub struct LogPosition {
     /// The end as a point of the log, from which batches go on; absent where the log cannot be archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<LogMark>,
+    /// The latest time of commit that is known of what the backup holds: later than the last transaction's where the
+    /// server's clock ran back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_commit: Option<Timestamp>,
+}
+
+impl LogPosition {
+    /// Of a backup that holds the log it needs, from `start` on, and ends at `mark`; its lineage is told where it is stored.
+    pub fn ending_at(start: u64, mark: LogMark) -> LogPosition {
+        LogPosition {
+            lineage: String::new(),
+            start: start.to_string(),
+            end: mark.transaction.to_string(),
+            log_contained: true,
+            latest_commit: mark.committed_at,
+            mark: Some(mark),
+        }
+    }
 }
 
 /// What an object is for.

@@ -34,6 +34,18 @@ pub(crate) fn last_batch(
     context.ledger.last_batch(&target.name, repository, stream)
 }
 
+/// The latest time of commit in the batches of a history (stream and lineage) that end at or before `transaction`.
+pub(crate) fn latest_commit(
+    context: &Context,
+    target: &Target,
+    repository: &str,
+    (stream, lineage): (&str, u32),
+    transaction: u64,
+) -> Result<Option<Timestamp>> {
+    let chain = ChainName { repository: repository.to_owned(), stream: stream.to_owned(), lineage };
+    context.ledger.latest_commit(&target.name, &chain, transaction)
+}
+
 /// A batch counts in a repository.
 pub(crate) fn batch_taken(context: &Context, repository: &str, signed: &SignedLogBatch) -> Result<()> {
     context.ledger.record_batch(signed, repository)

@@ -85,13 +85,7 @@ impl FullBackup for DumpBackup {
 
     fn finish(self: Box<Self>, _task: &Task) -> Result<FullReport> {
         let plan = self.plan;
-        let position = plan.end.map(|mark| LogPosition {
-            lineage: String::new(),
-            start: mark.transaction.to_string(),
-            end: mark.transaction.to_string(),
-            log_contained: true,
-            mark: Some(mark),
-        });
+        let position = plan.end.map(|mark| LogPosition::ending_at(mark.transaction, mark));
         Ok(FullReport { position, warnings: plan.warnings, suspect: Vec::new(), statistics: plan.statistics })
     }
 }

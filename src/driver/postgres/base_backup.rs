@@ -276,6 +276,7 @@ impl Contents {
             end: last.end.clone(),
             log_contained: true,
             mark: None,
+            latest_commit: None,
         })
     }
 }

@@ -93,12 +93,9 @@ impl FullBackup for SimBackup {
 
     fn finish(self: Box<Self>, _: &Task) -> Result<FullReport> {
         let Some((start, pinned)) = self.log else { return Ok(FullReport::default()) };
-        let position = pinned.mark().map(|mark| LogPosition {
-            lineage: String::new(),
-            start: start.transaction.to_string(),
-            end: mark.transaction.to_string(),
-            log_contained: true,
-            mark: Some(mark),
+        let position = pinned.end().map(|(mark, latest_commit)| LogPosition {
+            latest_commit,
+            ..LogPosition::ending_at(start.transaction, mark)
         });
         Ok(FullReport { position, ..FullReport::default() })
     }

@@ -62,13 +62,7 @@ fn bases_go_with_their_copies() {
     let (_keep, ledger) = ledger();
     let mut base = signed("graph-20261120T020000Z-base", 1);
     base.manifest.owner.data_identity = "0a".to_owned();
-    base.manifest.position = Some(LogPosition {
-        lineage: "1".to_owned(),
-        start: "5".to_owned(),
-        end: "7".to_owned(),
-        log_contained: true,
-        mark: Some(mark(7)),
-    });
+    base.manifest.position = Some(LogPosition { lineage: "1".to_owned(), ..LogPosition::ending_at(5, mark(7)) });
     ledger.record_backup(&base, "main").expect("record");
     ledger.record_backup(&base, "main").expect("again");
     let found = ledger.log_bases(&target()).expect("bases");

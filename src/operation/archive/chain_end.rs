@@ -68,6 +68,15 @@ impl ChainEnd {
         points
     }
 
+    /// Why the newest base and the last batch are of different histories, if they are.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let (batch, base) = (self.batch.as_ref()?, self.base.as_ref()?);
+        let number = base.transaction;
+        batch.end.contradicts(base).then(|| {
+            format!("transaction {number} of the newest full backup is another one than that of the archived log")
+        })
+    }
+
     /// The last transaction that is known to be in the chain.
     pub(crate) fn last_transaction(&self) -> u64 {
         let batch = self.batch.as_ref().map(|batch| batch.end.transaction);

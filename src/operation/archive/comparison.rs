@@ -83,6 +83,11 @@ impl Look {
 }
 
 impl Look {
+    /// The source has another history, and how that shows.
+    fn forked(self, lineage: u32, why: String) -> Look {
+        Look { found: Found::Fork { lineage, explained: self.explained }, difference: Some(why), ..self }
+    }
+
     /// A history that can still be archived to its end may have been left by the source: a base is of the next one.
     fn stand_where_the_source_is(&mut self) {
         if let (Found::Continues(lineage), Some((_, reader))) = (self.found, &self.resume)
@@ -217,6 +222,9 @@ fn look(
     };
     let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
     let mut look = Look { archived: end.last_transaction(), explained, ..Look::of(Found::Gap(lineage)) };
+    if let Some(why) = end.contradiction() {
+        return Ok(look.forked(lineage, why));
+    }
     let mut lost = unopened(context, branch, end)?;
     let mut points = end.points();
     if log.in_chains() && points.len() > 1 {
@@ -229,9 +237,7 @@ fn look(
         match log.resume(&point.mark, task) {
             Ok(Resumption::Continues(reader)) => {
                 if let Some(why) = woven(log, &point.mark, newest.as_ref(), task)? {
-                    look.difference = Some(why);
-                    look.found = Found::Fork { lineage, explained };
-                    return Ok(look);
+                    return Ok(look.forked(lineage, why));
                 }
                 // Without a base of this lineage nothing could be restored from its log.
                 if end.base.is_some() {
@@ -242,9 +248,7 @@ fn look(
                 return Ok(look);
             }
             Ok(Resumption::Forked(why)) => {
-                look.difference = Some(format!("after transaction {}: {why}", point.mark.transaction));
-                look.found = Found::Fork { lineage, explained };
-                return Ok(look);
+                return Ok(look.forked(lineage, format!("after transaction {}: {why}", point.mark.transaction)));
             }
             Ok(Resumption::Gap(why)) => {
                 lost.get_or_insert(Lost {

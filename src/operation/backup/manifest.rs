@@ -8,8 +8,8 @@ use crate::base::Result;
 use crate::base::ids::BackupId;
 use crate::driver::Source;
 use crate::operation::context::{Context, Target};
-use crate::operation::records;
 use crate::operation::request::BackupRequest;
+use crate::operation::{log_records, records};
 use std::time::Duration;
 
 /// Facts that a restore needs besides the server's own.
@@ -78,6 +78,9 @@ pub(super) fn commit(
         && let Some(mark) = &position.mark
     {
         place.admit(mark)?;
+        let history = (manifest.owner.data_identity.as_str(), place.lineage);
+        let recorded = log_records::latest_commit(context, target, repository.name(), history, mark.transaction)?;
+        position.latest_commit = position.latest_commit.max(recorded);
         position.lineage = place.lineage.to_string();
     }
     if let Some(last) = records::last_in(context, target, repository)? {

@@ -104,10 +104,11 @@ pub(crate) fn find(
 
 fn base_of(signed: &SignedManifest) -> Option<Base> {
     let manifest = &signed.manifest;
-    let mark = manifest.position.as_ref()?.mark.clone()?;
+    let position = manifest.position.as_ref()?;
+    let mark = position.mark.clone()?;
     let history = History { stream: manifest.owner.data_identity.clone(), lineage: lineage_of(signed)? };
     let ended_at = ended_at(history.lineage, mark.committed_at, manifest.created_at, manifest.finished_at);
-    Some(Base { history, sequence: manifest.sequence, mark, ended_at, latest_commit: None })
+    Some(Base { history, sequence: manifest.sequence, mark, ended_at, latest_commit: position.latest_commit })
 }
 
 /// From when on a base tells what the database held. A lineage that was forked off repeats what another one holds: it

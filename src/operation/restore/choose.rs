@@ -6,6 +6,7 @@ use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
 use super::timelines;
+use crate::artifact::log_batch::LogMark;
 use crate::artifact::log_point;
 use crate::artifact::manifest::{Manifest, SignedManifest};
 use crate::artifact::object_key;
@@ -14,10 +15,10 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
 use crate::driver::restore_options::Timeline;
-use crate::ledger::log::{ChainName, LogEnd};
+use crate::ledger::log::LogEnd;
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
-use crate::operation::{log_reach, records, select};
+use crate::operation::{log_reach, log_records, records, select};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -239,11 +240,11 @@ fn reach(chosen: &Chosen) -> Timestamp {
     last.unwrap_or(chosen.manifest.created_at).max(chosen.manifest.created_at)
 }
 
-/// What the record knows of the log that a base holds.
+/// What the record knows of the log that a base holds, beside what the base itself says.
 fn look_up_latest_commit(context: &Context, target: &Target, repository: &Repository, base: &mut Base) -> Result<()> {
-    let History { stream, lineage } = base.history.clone();
-    let chain = ChainName { repository: repository.name().to_owned(), stream, lineage };
-    base.latest_commit = context.ledger.latest_commit(&target.name, &chain, base.mark.transaction)?;
+    let history = (base.history.stream.as_str(), base.history.lineage);
+    let recorded = log_records::latest_commit(context, target, repository.name(), history, base.mark.transaction)?;
+    base.latest_commit = base.latest_commit.max(recorded);
     Ok(())
 }
 
@@ -287,12 +288,7 @@ fn with_log(
                 continue;
             }
         };
-        let next_base = bases
-            .iter()
-            .filter(|next| next.history == base.history && next.mark.transaction > base.mark.transaction)
-            .map(|next| &next.mark)
-            .min_by_key(|mark| mark.transaction);
-        match log_plan::make(context, target, &repository, manifest, (base, next_base), until) {
+        match log_plan::make(context, target, &repository, manifest, (base, next_mark(&bases, base)), until) {
             Ok(log) => {
                 if let Some(error) = first_error.filter(|_| passed_over) {
                     task.warn(format!("passing over a newer base: {error}"));
@@ -319,6 +315,12 @@ fn with_log(
         Some(left) => error.with_hint(how_to_get(context, target, &repository, left)),
         None => error,
     })
+}
+
+/// Where the base of the same history that comes next ends.
+fn next_mark<'a>(bases: &'a [Base], base: &Base) -> Option<&'a LogMark> {
+    let later = |next: &&Base| next.history == base.history && next.mark.transaction > base.mark.transaction;
+    bases.iter().filter(later).map(|next| &next.mark).min_by_key(|mark| mark.transaction)
 }
 
 fn tell_of_the_choice(bases: &[Base], chosen: &Base, manifest: &Manifest, until: RecoveryTarget, task: &Task) {

@@ -157,6 +157,7 @@ pub(super) fn make(
     let archived = archive_end(repository, &keys, &base.mark)?;
     let unsound = context.ledger.unsound_keys(&target.name, repository.name())?;
     let Opened { signed, damaged } = open_needed(repository, &keys, &unsound, base, until)?;
+    require_one_history(target, repository, manifest, base, &signed)?;
     let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
     let known = known_end(context, target, repository, base)?;
     // What the ledger knows of the end holds only if that end is here.
@@ -212,6 +213,35 @@ pub(super) fn make(
             }
         },
     }
+}
+
+/// A base whose last transaction is another one in the log beside it is of another history, however it came there.
+fn require_one_history(
+    target: &Target,
+    repository: &Repository,
+    manifest: &Manifest,
+    base: &Base,
+    signed: &[SignedLogBatch],
+) -> Result<()> {
+    let other = |signed: &&SignedLogBatch| {
+        signed.batch.start.contradicts(&base.mark) || signed.batch.end.contradicts(&base.mark)
+    };
+    let Some(other) = signed.iter().find(other) else { return Ok(()) };
+    let (engine, name) = (manifest.engine, &target.name);
+    let text = format!(
+        "{} and the log of lineage {} in repository {} are of different histories: {} is another one in {}",
+        manifest.id,
+        base.history.lineage,
+        repository.name(),
+        log_point::named(engine, base.mark.transaction),
+        other.batch.object.key
+    );
+    Err(Error::new(Code::LogForked, text).with_hint(format!(
+        "`neo4j-backupctl restore {name} {}` gives what that backup holds, an older backup with `--to-time` or `{}` what the log \
+         holds; `neo4j-backupctl backup {name}` makes what is in service restorable",
+        manifest.id,
+        log_point::option(engine, base.mark.transaction)
+    )))
 }
 
 struct Opened {

@@ -59,6 +59,7 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     let fetched = if request.options.standby.is_some() { chosen.log.take() } else { None };
     if request.backup.is_none() {
         tell_of_newer_objects(context, target, &chosen, task)?;
+        tell_of_a_fork(context, target, task)?;
     }
     if !chosen.manifest.suspect.is_empty() {
         task.warn(format!("{} was taken of damaged files: {}", chosen.manifest.id, chosen.manifest.suspect.join("; ")));
@@ -94,6 +95,19 @@ fn tell_of_newer_objects(context: &Context, target: &Target, chosen: &Chosen, ta
                 chosen.repository.name()
             ));
         }
+    }
+    Ok(())
+}
+
+/// What is in service may be of a history that was refused: then what comes back is the one that was archived before.
+fn tell_of_a_fork(context: &Context, target: &Target, task: &Task) -> Result<()> {
+    let failure = records::last_failure(context, &target.name, None, None)?;
+    if let Some(failure) = failure.filter(|failure| failure.error_code.as_deref() == Some(Code::LogForked.name())) {
+        task.warn(format!(
+            "the history of {} was found to be another one than the archived one (job {}, LOG_FORKED): nothing of it was archived \
+             since, and what is restored is of the archived one",
+            target.name, failure.id
+        ));
     }
     Ok(())
 }

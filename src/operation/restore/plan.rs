@@ -212,13 +212,9 @@ fn walk(base: &LogMark, pieces: &[Piece], until: RecoveryTarget) -> Walked {
 
 /// Whether a piece can be the first after a base: it brings something, and there is nothing between the two.
 fn follows_base(base: &LogMark, piece: &Piece) -> bool {
-    let same_history = |mark: &LogMark| match (&mark.checksum, &base.checksum) {
-        (Some(one), Some(two)) if mark.transaction == base.transaction => one == two,
-        _ => true,
-    };
     piece.start.transaction <= base.transaction
         && piece.end.transaction > base.transaction
-        && same_history(&piece.start)
+        && !piece.start.contradicts(base)
 }
 
 /// Whether a target is reached with the log up to `transaction`, which a piece brings.

@@ -236,11 +236,7 @@ impl Pass<'_> {
         let mut wrong: Vec<(ObjectKey, String)> = Vec::new();
         for (key, signed) in &self.opened {
             for mark in [&signed.batch.start, &signed.batch.end] {
-                let differs = |base: &&BaseRecord| {
-                    base.mark.transaction == mark.transaction
-                        && matches!((&base.mark.checksum, &mark.checksum), (Some(one), Some(two)) if one != two)
-                };
-                if let Some(base) = bases.iter().find(differs) {
+                if let Some(base) = bases.iter().find(|base| base.mark.contradicts(mark)) {
                     let (number, id) = (mark.transaction, &base.backup);
                     let text = format!("its transaction {number} is not that of {id}: they are of different histories");
                     wrong.push((key.clone(), text));

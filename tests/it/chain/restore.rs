@@ -1,9 +1,10 @@
 //! Every state that was archived comes back, exactly, and nothing else does.
 
-use super::{State, archive, at, commit, live, restore, restored};
+use super::{State, archive, archived, at, commit, live, restore, restored};
 use crate::site::Site;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
+use neo4j_backup_agent::driver::sim::log;
 use neo4j_backup_agent::operation::answer::RestoreReport;
 
 fn reached(report: &RestoreReport) -> u64 {
@@ -67,4 +68,25 @@ fn every_transaction_and_every_second_comes_back_exactly() {
         assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{until:?}: {error}");
     }
     assert!(!site.path("out").exists());
+}
+
+#[test]
+fn a_base_taken_after_the_clock_ran_back_knows_what_it_holds() {
+    let (site, mut states) = archived(5, &[1]);
+    commit(&site, 4, &mut states);
+    // From second 10 back to second 6, then a base, and a batch that spans it.
+    for second in [6, 7] {
+        log::commit(&site.path("database"), 1, &format!("again {second}"), at(second)).expect("commit");
+        states.push(live(&site));
+    }
+    site.backup("sim");
+    for second in [12, 13] {
+        log::commit(&site.path("database"), 2, &format!("later {second}"), at(second)).expect("commit");
+        states.push(live(&site));
+    }
+    assert_eq!(archive(&site).repositories[0].transactions, 8, "one batch spans the base");
+    for (second, last) in [(9, 9), (10, 12), (12, 13)] {
+        let (state, report) = restored(&site, Some(RecoveryTarget::Time(at(second))));
+        assert_eq!((reached(&report), state), (last, states[last as usize].clone()), "second {second}");
+    }
 }

@@ -41,6 +41,10 @@ fn a_base_beyond_the_archived_log_is_compared_before_anything_is_added() {
             assert_eq!(site.objects(), objects, "nothing was stored");
         }
     }
+    assert!(!site.run(&["backup", "sim", "--type", "incremental"]).status.success());
+    let out = site.path("out").display().to_string();
+    let said = super::told(&site.run(&["restore", "sim", "--into", &out, "--dry-run"]));
+    assert!(said.contains("LOG_FORKED"), "{said}");
     assert_eq!(restored(&site, None).0, states[13], "the history that was left");
     assert!(site.run(&["adopt", "sim", "--yes"]).status.success());
     assert_eq!(archive(&site).repositories[0].lineage, 2);
@@ -181,6 +185,9 @@ fn two_histories_in_one_lineage_are_found_by_verify() {
     let error = site.verify().expect_err("two histories");
     assert!(error.to_string().contains(&format!("transaction 13 is not that of {base}")), "{error}");
     assert_eq!(archive_fails(&site), Code::LogForked);
+    let error = super::restore(&site, None, &site.path("out")).expect_err("neither of the two passes for the other");
+    assert_eq!(error.code(), Code::LogForked, "{error}");
+    assert!(error.message().contains("different histories"), "{error}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_dump_that_is_cut_off_is_none() {
     let (site, server) = (&scene.site, &scene.server);
     let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'";
     let locked = std::thread::scope(|scope| {
-        let lock = scope.spawn(|| server.sql_in("metrics", "BEGIN; LOCK TABLE sensor; SELECT pg_sleep(600)").len());
+        let lock = scope.spawn(|| server.sql_in("metrics", "BEGIN; LOCK TABLE sensor; SELECT pg_sleep(120)").len());
         let held = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE relname = 'sensor' AND mode = 'AccessExclusiveLock'";
         assert!(wait_until(PATIENCE, INTERVAL, || server.sql_in("metrics", held) == "1"));
         let dumped = scope.spawn(|| dump(site));

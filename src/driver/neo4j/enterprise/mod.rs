@@ -163,13 +163,7 @@ impl FullBackup for EnterpriseBackup {
                 warnings
                     .push(format!("the artifact was not kept, so that the next incremental is a full backup: {error}"));
             }
-            LogPosition {
-                lineage: String::new(),
-                start: mark.transaction.to_string(),
-                end: mark.transaction.to_string(),
-                log_contained: true,
-                mark: Some(mark),
-            }
+            LogPosition::ending_at(mark.transaction, mark)
         });
         Ok(FullReport { position, warnings, statistics: None, suspect: Vec::new() })
     }

@@ -386,6 +386,8 @@ pub struct DataEnd {
     pub last: Option<Transaction>,
     /// How many.
     pub transactions: u64,
+    /// The latest time of commit, in milliseconds since 1970; commit times do not always rise.
+    pub latest_ms: Option<i64>,
 }
 
 /// Verifies everything in `source` from `offset` on and says where it ends. `check` is called now and then and may
@@ -398,13 +400,21 @@ pub fn data_end<R: ReadAt>(
     check: &dyn Fn() -> Result<()>,
 ) -> Result<DataEnd> {
     let mut scanner = Scanner::new(source, name, offset, predecessor);
-    let mut end = DataEnd { offset: scanner.position(), tail: Tail::Eof, first: None, last: None, transactions: 0 };
+    let mut end = DataEnd {
+        offset: scanner.position(),
+        tail: Tail::Eof,
+        first: None,
+        last: None,
+        transactions: 0,
+        latest_ms: None,
+    };
     loop {
         check()?;
         match scanner.step()? {
             Step::Transaction(transaction) => {
                 end.offset = transaction.end;
                 end.transactions += 1;
+                end.latest_ms = end.latest_ms.max(Some(transaction.committed_ms));
                 end.first.get_or_insert_with(|| transaction.clone());
                 end.last = Some(transaction);
             }

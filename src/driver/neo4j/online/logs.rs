@@ -11,6 +11,7 @@ use crate::driver::neo4j::log::{
     numbered,
 };
 use crate::driver::tar_archive::Sink;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -27,6 +28,24 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How many bytes of which file.
 type Extents = Vec<(u64, u64)>;
+
+/// Where a copied log ends.
+pub(super) struct LogEnd {
+    /// The point.
+    pub(super) mark: LogMark,
+    /// The latest time of commit in what was copied.
+    pub(super) latest_commit: Option<Timestamp>,
+}
+
+/// What the logs hold.
+struct Found {
+    /// How much of each file is to be copied.
+    extents: Extents,
+    /// Where the last whole transaction ends.
+    end: Option<LogMark>,
+    /// The latest time of commit.
+    latest_commit: Option<Timestamp>,
+}
 
 /// See the module.
 pub(super) struct PinnedLogs {
@@ -75,9 +94,9 @@ impl PinnedLogs {
     }
 
     /// Adds the transaction logs up to the last whole transaction, and returns that end.
-    pub(super) fn copy<S: Sink>(mut self, archive: &mut Archive<S>, below: &Path, task: &Task) -> Result<LogMark> {
+    pub(super) fn copy<S: Sink>(mut self, archive: &mut Archive<S>, below: &Path, task: &Task) -> Result<LogEnd> {
         while self.open_later()? {}
-        let (extents, end) = self.extents(task)?;
+        let Found { extents, end, latest_commit } = self.find_end(task)?;
         for (number, bytes) in extents {
             let Some(log) = self.files.get(&number) else { continue };
             let name = below.join(format!("{TRANSACTIONS}{number}"));
@@ -93,17 +112,18 @@ impl PinnedLogs {
             );
             return Err(Error::new(Code::LogCorrupted, text));
         }
-        Ok(end)
+        Ok(LogEnd { latest_commit: latest_commit.max(end.committed_at), mark: end })
     }
 
-    /// Verifies the logs; says how much of each file is to be copied, and where the last whole transaction ends.
-    fn extents(&self, task: &Task) -> Result<(Extents, Option<LogMark>)> {
+    /// Verifies the logs.
+    fn find_end(&self, task: &Task) -> Result<Found> {
         let newest = self.files.keys().next_back().copied();
         let mut end: Option<LogMark> = None;
         let mut extents = Extents::new();
         // How many of them hold whole transactions, and how much of the last of those is before an unfinished one.
         let mut settled: Option<(usize, u64)> = None;
         let mut part = None;
+        let mut latest_ms = None;
         for log in self.files.values() {
             // A file of an unknown format is refused; one that was only just begun holds nothing yet.
             let Some((header, _)) = log.header()? else { continue };
@@ -121,6 +141,7 @@ impl PinnedLogs {
             if found.last.is_some() {
                 settled = None;
             }
+            latest_ms = found.latest_ms.max(latest_ms);
             part = match found.tail {
                 Tail::Continues(part) => Some(part),
                 _ => None,
@@ -136,7 +157,8 @@ impl PinnedLogs {
             extents.truncate(index + 1);
             extents[index].1 = offset;
         }
-        Ok((extents, end))
+        let latest_commit = latest_ms.and_then(|time| Timestamp::from_millisecond(time).ok());
+        Ok(Found { extents, end, latest_commit })
     }
 
     /// Opens logs that were begun since; `false` when there was none.

@@ -22,12 +22,11 @@ mod survey;
 mod tree_file;
 
 use self::archive::Archive;
-use self::logs::PinnedLogs;
+use self::logs::{LogEnd, PinnedLogs};
 use self::reflink::Cloner;
 use self::survey::Survey;
 use self::tree_file::Outcome;
 use super::layout::Layout;
-use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Content, LogPosition, Role};
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -83,7 +82,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     warnings: Vec<String>,
-    end: Option<LogMark>,
+    end: Option<LogEnd>,
 }
 
 impl Shared {
@@ -182,17 +181,11 @@ impl FullBackup for OnlineBackup {
 
     fn finish(self: Box<Self>, _task: &Task) -> Result<FullReport> {
         let mut state = self.shared.lock();
-        let mark = state
+        let LogEnd { mark, latest_commit } = state
             .end
             .take()
             .ok_or_else(|| Error::new(Code::Internal, "the online base was finished before its logs were copied"))?;
-        let position = LogPosition {
-            lineage: String::new(),
-            start: self.start.to_string(),
-            end: mark.transaction.to_string(),
-            log_contained: true,
-            mark: Some(mark),
-        };
+        let position = LogPosition { latest_commit, ..LogPosition::ending_at(self.start, mark) };
         let warnings = std::mem::take(&mut state.warnings);
         Ok(FullReport { position: Some(position), warnings, ..FullReport::default() })
     }
@@ -236,8 +229,8 @@ fn open_first(
         // The first database's end is the backup's.
         let mut end = None;
         for part in parts {
-            let mark = part.logs.copy(&mut archive, &in_transactions(&part.name), &task)?;
-            end.get_or_insert(mark);
+            let log_end = part.logs.copy(&mut archive, &in_transactions(&part.name), &task)?;
+            end.get_or_insert(log_end);
         }
         archive.finish()?;
         shared.lock().end = end;

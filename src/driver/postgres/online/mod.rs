@@ -315,6 +315,7 @@ fn conclude(
         end: end.to_string(),
         log_contained: true,
         mark: None,
+        latest_commit: None,
     });
     Ok(())
 }

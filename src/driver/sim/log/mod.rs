@@ -21,6 +21,7 @@ pub use writer::{begin, commit, last_transaction, prune, rotate};
 use super::data_tree::{DataTree, Entry};
 use crate::artifact::log_batch::LogMark;
 use crate::base::{Code, Error, Result};
+use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -41,7 +42,10 @@ pub(super) fn end(data: &Path) -> Result<LogMark> {
 
 /// The log files of a base, listed when everything else was copied, and the point they end at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pinned(Arc<Mutex<Option<LogMark>>>);
+pub(super) struct Pinned(Arc<Mutex<Option<End>>>);
+
+/// A point, and the latest time of commit before it.
+type End = (LogMark, Option<Timestamp>);
 
 impl Pinned {
     /// Lists the log files up to their last whole record and keeps the mark. `LOG_GAP` if the file that `start` lies in
@@ -52,7 +56,8 @@ impl Pinned {
             let text = format!("log.{} was removed from {} while it was copied", start.file, data.display());
             return Err(Error::new(Code::LogGap, text));
         }
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(log.end(data)?);
+        let latest = log.records().map(|(_, _, record)| record.committed_at()).max();
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((log.end(data)?, latest));
         let entry = |file: &format::LogFile| Entry {
             path: PathBuf::from(format::name(file.number)),
             size: Some(file.bytes.len() as u64),
@@ -60,8 +65,8 @@ impl Pinned {
         Ok(log.files.iter().map(entry).collect())
     }
 
-    /// The mark of the last listing.
-    pub(super) fn mark(&self) -> Option<LogMark> {
+    /// Where the last listing ended.
+    pub(super) fn end(&self) -> Option<End> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }
