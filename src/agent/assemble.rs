@@ -256,7 +256,7 @@ fn target(settings: &TargetSettings, state: &Path, launcher: &Arc<dyn Launcher>)
         continuous: match &settings.database {
             DatabaseSettings::Neo4j(neo4j) => neo4j.continuous,
             DatabaseSettings::Sim(sim) => sim.continuous,
-            DatabaseSettings::Postgresql(_) => None,
+            DatabaseSettings::Postgresql(postgres) => postgres.continuous,
         },
         minimum_free_percent: settings.preflight.minimum_free_percent,
         retention: RetentionPolicy {

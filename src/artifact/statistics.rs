@@ -14,6 +14,9 @@ pub struct Statistics {
     pub remark: Option<String>,
     /// What the schema holds, one line each: indexes, constraints, tables, extensions.
     pub schema: BTreeSet<String>,
+    /// What of it was of no use in the source already: indexes that it could not build.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unusable: BTreeSet<String>,
 }
 
 impl Statistics {
@@ -22,13 +25,24 @@ impl Statistics {
         Statistics { remark: Some(why.into()), ..Statistics::default() }
     }
 
+    /// What still holds once log was replayed over the backup, and why the rest is not known.
+    pub fn replayed(self, why: impl Into<String>) -> Self {
+        Statistics { unusable: self.unusable, ..Statistics::not_checked(why) }
+    }
+
+    /// Keeps of the schema what is in `later` too: something was written between the two, and what is in one of them alone
+    /// may have come or gone on either side of the backup's moment.
+    pub fn keep_schema_of(&mut self, later: &BTreeSet<String>) {
+        self.schema.retain(|line| later.contains(line));
+    }
+
     /// The sum of all counts: requirement A2's `rows_estimate`.
     pub fn rows(&self) -> u64 {
         self.counts.values().sum()
     }
 
     /// Where `restored` differs from what was recorded here, one line each; empty if it does not.
-    /// Counts are compared only when they were exact, the schema always.
+    /// Counts are compared only when they were exact, what is on record of the schema always.
     pub fn differences(&self, restored: &Statistics) -> Vec<String> {
         let mut found = Vec::new();
         if self.exact {
@@ -55,8 +69,8 @@ mod tests {
         let recorded = Statistics {
             counts: BTreeMap::from([("nodes".to_owned(), 3)]),
             exact: true,
-            remark: None,
             schema: BTreeSet::from(["index a".to_owned()]),
+            ..Statistics::default()
         };
         let mut restored = recorded.clone();
         assert!(recorded.differences(&restored).is_empty());

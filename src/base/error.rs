@@ -93,7 +93,7 @@ registry! {
 
     SpoolFull = 49, "SPOOL_FULL", exit 75, Later, "the log waits for a repository that does not take it: `neo4j-backupctl check` says which; free it, or raise `[limits] spool`";
 
-    RestoreHealthFailed = 50, "RESTORE_HEALTH_FAILED", exit 1, Never, "the restored data was not put into service; the check that failed is named above, try an older backup";
+    RestoreHealthFailed = 50, "RESTORE_HEALTH_FAILED", exit 1, Never, "the restored data was not put into service; the check that failed is named above; try an older backup, or `--into DIR --no-recover`, which gives the files as they are";
     RestoreServerRunning = 51, "RESTORE_SERVER_RUNNING", exit 4, Never, "stop the server that uses this directory first, or restore into another one";
     RestoreNotEmpty = 52, "RESTORE_NOT_EMPTY", exit 4, Never, "give an empty or new directory, or `--in-place` to set the current data aside first";
     RestoreFailed = 53, "RESTORE_FAILED", exit 1, Later, "nothing in service was changed; the cause is named above";

@@ -9,7 +9,7 @@ const NEO4J: &[&str] = &["neo4j"];
 const POSTGRESQL: &[&str] = &["postgresql"];
 const SERVERS: &[&str] = &["neo4j", "postgresql"];
 const LOCAL: &[&str] = &["local"];
-const SHIPS: &[&str] = &["neo4j", "sim"];
+const SHIPS: &[&str] = &["neo4j", "postgresql", "sim"];
 const S3: &[&str] = &["s3"];
 
 const FEW: Kind = Kind::Integer { min: 0, max: 10_000 };

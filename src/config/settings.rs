@@ -402,6 +402,8 @@ pub struct PostgresSettings {
     pub full: PostgresFull,
     /// Whether logical dumps are SQL scripts and not archives.
     pub plain_dumps: bool,
+    /// How often the log is shipped between the timers; `None` = not.
+    pub continuous: Option<Duration>,
     /// `15/main`, where it is a cluster of Debian's tools.
     pub cluster: Option<String>,
     /// Where `postgresql.conf` and `pg_hba.conf` are when that is not the data directory.

@@ -31,6 +31,7 @@ use crate::base::process::OsUser;
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,6 +112,11 @@ pub trait Driver: Send + Sync {
     /// The mark of [`Driver::census`] alone, where that can be had for less.
     fn census_mark(&self, task: &Task) -> Result<Option<String>> {
         Ok(self.census(task)?.mark)
+    }
+
+    /// The schema of [`Driver::census`] alone, where that can be had for less; empty where it cannot be had.
+    fn schema(&self, task: &Task) -> Result<BTreeSet<String>> {
+        Ok(self.census(task)?.statistics.schema)
     }
 
     /// Whether a full backup of this kind brings its own counts, so that [`Driver::census`] need not be asked.

@@ -166,6 +166,9 @@ impl Log {
             // The log goes on from a base, and no batch has been written since.
             lost.push(end.transaction);
         }
+        // Nothing leads to the first batch from a base before it, nor, where there is none, from one base to the next.
+        let first = ledger.first_batch_start(target, chain)?;
+        breaks.push((0, first.unwrap_or(u64::MAX)));
         for begin in &lost {
             let before = ledger.batch_end_before(target, chain, *begin)?;
             breaks.push((before.map_or(0, |batch| batch.transaction), *begin));

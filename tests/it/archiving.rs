@@ -1,6 +1,7 @@
 //! PostgreSQL's log on real servers: handed over by `archive_command`, archived, replayed.
 
 mod bus;
+mod continuous;
 mod damage;
 mod delta;
 mod fetch;

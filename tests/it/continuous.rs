@@ -20,14 +20,14 @@ use std::time::Duration;
 /// Longer than any round takes, and short enough that nobody waits.
 const STOP: Duration = Duration::from_secs(20);
 
-/// An agent that ships the log of `sim` every second.
-struct Shipping {
+/// An agent that ships the log of a site's target every second.
+pub(crate) struct Shipping {
     registry: Arc<Registry>,
     shippers: Option<Shippers>,
 }
 
 impl Shipping {
-    fn start(site: &Site) -> Shipping {
+    pub(crate) fn start(site: &Site) -> Shipping {
         let mut agent = workshop(&site.config(), Role::Serve);
         // The thread of a job of the agent before may hold its state a moment longer than that one was there.
         let busy = |error: &Error| error.code() == Code::Busy;
@@ -54,18 +54,18 @@ impl Shipping {
     }
 
     /// The last archived transaction.
-    fn archived(&self) -> u64 {
+    pub(crate) fn archived(&self) -> u64 {
         self.status().log.map_or(0, |log| log.to_transaction)
     }
 
-    fn jobs(&self) -> Vec<JobRecord> {
+    pub(crate) fn jobs(&self) -> Vec<JobRecord> {
         match self.ask(&Request::History { limit: 100 }) {
             Answer::History { jobs, .. } => jobs,
             other => panic!("{other:?}"),
         }
     }
 
-    fn run(&self, request: Request) {
+    pub(crate) fn run(&self, request: Request) {
         let job = self.registry.start(request, "test").expect("it starts");
         if let Some(error) = self.registry.wait_for(&job) {
             panic!("{error}");
@@ -97,8 +97,12 @@ fn commit(site: &Site, count: u64) -> u64 {
     log::last_transaction(&database).expect("last")
 }
 
+pub(crate) fn archive_of(target: &str) -> Request {
+    Request::Archive(ArchiveRequest { target: TargetName::new(target).expect("name"), dry_run: false })
+}
+
 fn archive() -> Request {
-    Request::Archive(ArchiveRequest { target: TargetName::new("sim").expect("name"), dry_run: false })
+    archive_of("sim")
 }
 
 /// Returns once the writer is at work.
@@ -108,7 +112,7 @@ fn commit_seen(site: &Site) {
     becomes("the writer commits", || last() > first + 3);
 }
 
-fn becomes(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn becomes(what: &str, condition: impl Fn() -> bool) {
     assert!(wait_until(PATIENCE, INTERVAL * 20, condition), "it never came that {what}");
 }
 

@@ -54,12 +54,18 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Option<PostgresSettings> {
         reader.assumed("databases", Value::List(Vec::new()));
         Vec::new()
     });
+    let full = if reader.text("full") == "dump" { PostgresFull::Dump } else { PostgresFull::Base };
+    let continuous = crate::config::duration::parse(&reader.text("continuous"));
+    if let (PostgresFull::Dump, Some(_), Some(said)) = (full, continuous, reader.said("continuous")) {
+        reader.r.wrong(&said, "needs base backups, from which the log goes on; `full = \"dump\"` takes none");
+    }
     Some(PostgresSettings {
         host: host(reader, &cluster, &running),
         port: port(reader, &cluster, &running),
         user: reader.text("user"),
         plain_dumps: reader.text("dump_format") == "plain",
-        full: if reader.text("full") == "dump" { PostgresFull::Dump } else { PostgresFull::Base },
+        full,
+        continuous,
         data_directory,
         bin_directory,
         databases,

@@ -59,6 +59,7 @@ fn the_short_form_is_completed_on_a_debian_host() {
             service: ServiceSettings::Unit("postgresql@15-main.service".into()),
             full: PostgresFull::Base,
             plain_dumps: false,
+            continuous: None,
             cluster: Some("15/main".into()),
             config_directory: Some(path("/etc/postgresql/15/main")),
         }

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 const NODES: &str = "MATCH (n) RETURN count(n) AS count";
 /// Answered from the count store, whatever the size of the database.
 const RELATIONSHIPS: &str = "MATCH ()-[r]->() RETURN count(r) AS count";
-const INDEXES: &str = "SHOW INDEXES YIELD name, type, state, entityType, labelsOrTypes, properties, owningConstraint";
+const INDEXES: &str =
+    "SHOW INDEXES YIELD name, type, state, populationPercent, entityType, labelsOrTypes, properties, owningConstraint";
 const CONSTRAINTS: &str = "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties";
 
 /// Counts `database`. The mark is taken first: if the database still stands at the mark later, nothing was written
@@ -24,6 +25,8 @@ pub(super) fn take(server: &dyn Cypher, database: &str, task: &Task) -> Result<C
         statistics.counts.insert(name.to_owned(), count(server, database, query, task)?);
     }
     statistics.schema = schema(server, database, task)?;
+    let failed = index_states(server, database, task)?.into_iter().filter(IndexState::is_failed);
+    statistics.unusable = failed.map(|index| index.line).collect();
     Ok(Census { statistics, mark })
 }
 
@@ -76,13 +79,38 @@ pub(super) struct IndexState {
     pub(super) name: String,
     /// `ONLINE`, `POPULATING`, `FAILED`.
     pub(super) state: String,
+    /// What it is of, as the schema has it.
+    pub(super) line: String,
+    /// Whether a constraint needs it.
+    pub(super) constrains: bool,
+    /// Whether all entries are in it.
+    pub(super) is_built: bool,
+}
+
+impl IndexState {
+    /// Whether the server could not build it, as with values that are too large for it.
+    pub(super) fn is_failed(&self) -> bool {
+        self.state == "FAILED"
+    }
+
+    /// Whether it is being built, or waits for the constraint that it was made for.
+    pub(super) fn is_populating(&self) -> bool {
+        self.state == "POPULATING"
+    }
 }
 
 /// Every index of the database.
 pub(super) fn index_states(server: &dyn Cypher, database: &str, task: &Task) -> Result<Vec<IndexState>> {
     let field = |row: &Row, name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let rows = server.read(database, INDEXES, task)?.rows;
-    Ok(rows.iter().map(|row| IndexState { name: field(row, "name"), state: field(row, "state") }).collect())
+    let state = |row: &Row| IndexState {
+        name: field(row, "name"),
+        state: field(row, "state"),
+        line: line("index", row),
+        is_built: row.get("populationPercent").and_then(Value::as_f64).is_some_and(|percent| percent >= 100.0),
+        constrains: row.get("owningConstraint").is_some_and(|owner| !owner.is_null()),
+    };
+    Ok(rows.iter().map(state).collect())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::bolt::{Cypher, is_refused_login};
 use super::installation::{self, Match};
 use super::layout::SYSTEM;
-use super::{Neo4jDriver, occupancy};
+use super::{Neo4jDriver, census, occupancy};
 use crate::base::Code;
 use crate::base::ids::BackupKind;
 use crate::base::task::{Severity, Task};
@@ -119,7 +119,7 @@ fn bolt(driver: &Neo4jDriver, running: bool, task: &Task, found: &mut Vec<Findin
         found.push(finding("password-missing", Severity::Error, text, "set `user` and `password_file`"));
     }
     match bolt.read(&driver.settings.database, "RETURN 1 AS one", task) {
-        Ok(_) => {}
+        Ok(_) => failed_indexes(&bolt, &driver.settings.database, task, found),
         Err(error) if is_refused_login(&error) => {
             found.push(finding("bolt-login-refused", Severity::Error, error.message(), error.hint()));
         }
@@ -131,6 +131,16 @@ fn bolt(driver: &Neo4jDriver, running: bool, task: &Task, found: &mut Vec<Findin
             found.push(finding("server-stopped", Severity::Warning, text, "start the server"));
         }
         Err(error) => found.push(finding("bolt-unreachable", Severity::Error, error.message(), error.hint())),
+    }
+}
+
+/// Indexes that the server could not build: a restored copy has them so, and queries do without.
+fn failed_indexes(server: &dyn Cypher, database: &str, task: &Task, found: &mut Vec<Finding>) {
+    let states = census::index_states(server, database, task).unwrap_or_default();
+    for index in states.iter().filter(|index| index.is_failed()) {
+        let text = format!("{} ({}) is FAILED: the server could not build it", index.name, index.line);
+        let fix = "`SHOW INDEXES YIELD name, failureMessage` says why; drop it, or make it again once that is mended";
+        found.push(finding("index-failed", Severity::Warning, text, fix));
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) const DATABASE_CHECK: &str = "database_check";
 
 /// How long indexes may take to be built again.
 const POPULATION_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How long an index that is built may take to come ONLINE.
+const ONLINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often they are looked at.
 const POPULATION_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the consistency check may say nothing; on a large store its steps are long.
@@ -82,30 +84,67 @@ fn schema(
     task: &Task,
 ) -> Result<HealthCheck> {
     let states = await_population(server, database, task)?;
-    let mut complaints: Vec<String> = states
-        .iter()
-        .filter(|index| index.state != "ONLINE")
-        .map(|index| format!("index {} is {}", index.name, index.state))
-        .collect();
+    let Judged { usable, odd, mut complaints } = judge(&states, recorded);
     // Only the schema's half of the comparison: counts have a check of their own.
     let schema_alone = Statistics { counts: BTreeMap::new(), ..recorded.clone() };
     complaints.extend(schema_alone.differences(census));
     if !complaints.is_empty() {
         return Ok(HealthCheck::of(SCHEMA, false, complaints.join("; ")));
     }
+    odd.iter().for_each(|what| task.warn(what));
+    let odd: String = odd.iter().map(|what| format!("; {what}")).collect();
     let compared = match (recorded.schema.is_empty(), &recorded.remark) {
         (true, Some(remark)) => format!("; which ones were backed up is not known: {remark}"),
         _ => format!("; all {} recorded indexes and constraints are there", recorded.schema.len()),
     };
-    Ok(HealthCheck::of(SCHEMA, true, format!("{} indexes are ONLINE{compared}", states.len())))
+    Ok(HealthCheck::of(SCHEMA, true, format!("{usable} indexes are ONLINE{odd}{compared}")))
 }
 
+/// What is said of indexes.
+struct Judged {
+    /// How many can be used.
+    usable: usize,
+    /// Those that cannot be used, and need not be, with why.
+    odd: Vec<String>,
+    /// Those that should be.
+    complaints: Vec<String>,
+}
+
+fn judge(states: &[IndexState], recorded: &Statistics) -> Judged {
+    let mut judged = Judged { usable: 0, odd: Vec::new(), complaints: Vec::new() };
+    // What the log brought may have failed in the source as well, as values do that are too large. Of a constraint's index it
+    // would be a sign of data that break the constraint.
+    let replayed = recorded.schema.is_empty();
+    for index in states {
+        let IndexState { name, state, line, constrains, is_built } = index;
+        if state == "ONLINE" {
+            judged.usable += 1;
+        } else if index.is_failed() && (recorded.unusable.contains(line) || replayed && !constrains) {
+            judged.odd.push(format!("index {name} ({line}) is FAILED: the server cannot build it of these data"));
+        } else if index.is_populating() && *is_built && !constrains {
+            judged.odd.push(format!(
+                "index {name} ({line}) is POPULATING: the constraint that it was built for is not part of this state"
+            ));
+        } else {
+            judged.complaints.push(format!("index {name} is {state}"));
+        }
+    }
+    judged
+}
+
+/// Waits until indexes are built. One that is, and does not come ONLINE, belongs to a constraint that was not finished: the
+/// server makes the index in a transaction of its own, and the constraint in a later one.
 fn await_population(server: &dyn Cypher, database: &str, task: &Task) -> Result<Vec<IndexState>> {
     let watch = Stopwatch::start();
+    let mut built: Option<Stopwatch> = None;
     loop {
         let states = census::index_states(server, database, task)?;
-        let populating = states.iter().any(|index| index.state == "POPULATING");
-        if !populating || watch.elapsed() > POPULATION_TIMEOUT {
+        let mut populating = states.iter().filter(|index| index.is_populating()).peekable();
+        if populating.peek().is_none() || watch.elapsed() > POPULATION_TIMEOUT {
+            return Ok(states);
+        }
+        built = if populating.all(|index| index.is_built) { built.or_else(|| Some(Stopwatch::start())) } else { None };
+        if built.as_ref().is_some_and(|since| since.elapsed() > ONLINE_TIMEOUT) {
             return Ok(states);
         }
         wait_until(POPULATION_INTERVAL, POPULATION_INTERVAL, || false);
@@ -194,8 +233,8 @@ mod tests {
         Statistics {
             counts: BTreeMap::from([("nodes".to_owned(), 3), ("relationships".to_owned(), 2)]),
             exact: true,
-            remark: None,
             schema: BTreeSet::from(["index RANGE on NODE (`A`) [`b`]".to_owned()]),
+            ..Statistics::default()
         }
     }
 
@@ -217,6 +256,34 @@ mod tests {
         other.schema.insert("constraint UNIQUENESS on NODE (`X`) [`y`]".to_owned());
         assert_eq!(failed(&server(2, "ONLINE"), &other), [SCHEMA]);
         assert_eq!(failed(&Script(Vec::new()), &recorded()), [CONNECTIVITY]);
+    }
+
+    #[test]
+    fn an_index_that_the_source_could_not_use_fails_no_check() {
+        let mut known = recorded();
+        known.unusable = known.schema.clone();
+        assert!(failed(&server(2, "FAILED"), &known).is_empty());
+        assert!(failed(&server(2, "ONLINE"), &known).is_empty());
+        assert!(failed(&server(2, "FAILED"), &known.clone().replayed("log was replayed")).is_empty());
+        known.unusable = BTreeSet::from(["index RANGE on NODE (`B`) [`b`]".to_owned()]);
+        assert_eq!(failed(&server(2, "FAILED"), &known), [SCHEMA]);
+        assert!(failed(&server(2, "FAILED"), &known.replayed("log was replayed")).is_empty());
+
+        let index = |state: &str, constrains, is_built| IndexState {
+            name: "u".to_owned(),
+            state: state.to_owned(),
+            line: "index RANGE on NODE (`A`) [`b`]".to_owned(),
+            constrains,
+            is_built,
+        };
+        let bad = |index: IndexState, recorded: &Statistics| !judge(&[index], recorded).complaints.is_empty();
+        let replayed = recorded().replayed("log was replayed");
+        for recorded in [&recorded(), &replayed] {
+            assert!(bad(index("POPULATING", false, false), recorded), "it takes too long");
+            assert!(bad(index("POPULATING", true, true), recorded), "its constraint is there");
+            assert!(!bad(index("POPULATING", false, true), recorded), "its constraint was never finished");
+            assert!(bad(index("FAILED", true, false), recorded), "the data break the constraint");
+        }
     }
 
     #[test]

@@ -157,8 +157,8 @@ impl Neo4jRestore {
         for laid in self.laid.iter_mut() {
             laid.restore(Some(&end).filter(|_| laid.database == *database), task)?;
         }
-        self.recorded =
-            Statistics::not_checked("differential artifacts followed the backup whose counts are on record");
+        let recorded = std::mem::take(&mut self.recorded);
+        self.recorded = recorded.replayed("differential artifacts followed the backup whose counts are on record");
         self.end = Some(end.clone());
         Ok(end)
     }
@@ -232,7 +232,8 @@ impl RestoreSession for Neo4jRestore {
         let end = log::cut(&self.logs(), &CutPlan { base_end, until, covered_until: self.covered_until }, task)?;
         if end.transaction != base_end {
             // Counts and schema on record are those of the base; what was replayed may have changed either.
-            self.recorded = Statistics::not_checked("log was replayed over the backup whose counts are on record");
+            let recorded = std::mem::take(&mut self.recorded);
+            self.recorded = recorded.replayed("log was replayed over the backup whose counts are on record");
         }
         self.end = Some(end.clone());
         Ok(end)

@@ -420,8 +420,8 @@ mod tests {
         Statistics {
             counts: BTreeMap::from([("db.public.t".to_owned(), rows)]),
             exact,
-            remark: None,
             schema: schema.iter().map(|line| (*line).to_owned()).collect(),
+            ..Statistics::default()
         }
     }
 

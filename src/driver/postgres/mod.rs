@@ -47,6 +47,7 @@ use crate::base::{Code, Error, Result};
 use connection::{Address, CATALOG_TIMEOUT, CONNECT_TIMEOUT, TALK_TIMEOUT};
 pub use dump::DumpFormat;
 use online::Outlook;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +152,11 @@ impl Driver for PostgresDriver {
 
     fn census(&self, task: &Task) -> Result<Census> {
         census::take(&self.address, &census::Scope::of(&self.settings.databases), task)
+    }
+
+    fn schema(&self, task: &Task) -> Result<BTreeSet<String>> {
+        let scope = census::Scope { limit_bytes: 0, ..census::Scope::of(&self.settings.databases) };
+        Ok(census::take(&self.address, &scope, task)?.statistics.schema)
     }
 
     fn census_mark(&self, task: &Task) -> Result<Option<String>> {

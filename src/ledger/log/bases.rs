@@ -52,6 +52,19 @@ impl Ledger {
         })
     }
 
+    /// The last transaction before the first batch of a history.
+    pub fn first_batch_start(&self, target: &TargetName, chain: &ChainName) -> Result<Option<u64>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT first_transaction - 1 FROM log_batches
+                 WHERE target = ?1 AND repository = ?2 AND stream = ?3 AND lineage = ?4 ORDER BY last_transaction LIMIT 1",
+            )?;
+            let start = |row: &Row<'_>| Ok(row.get::<_, i64>(0)? as u64);
+            let lineage = i64::from(chain.lineage);
+            statement.query_row(params![target.as_str(), chain.repository, chain.stream, lineage], start).optional()
+        })
+    }
+
     /// The newest base of the log `stream` in a repository, and the SHA-256 of its manifest.
     pub fn newest_log_base(
         &self,

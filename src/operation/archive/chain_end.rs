@@ -19,6 +19,8 @@ pub(crate) struct ChainEnd {
     pub(crate) batch: Option<LastBatch>,
     /// The newest base of that lineage, if there is one.
     pub(crate) base: Option<LogMark>,
+    /// The other usable bases of that lineage that are on record, in the order of the log.
+    pub(crate) earlier: Vec<LogMark>,
     /// When the newer of the two was taken.
     pub(crate) since: Timestamp,
     /// The writer's epoch then.
@@ -50,7 +52,8 @@ pub(crate) struct ResumePoint {
 }
 
 impl ChainEnd {
-    /// Where the log may go on, best first: after the last batch; else at a base beyond it, with a piece lost between.
+    /// Where the log may go on, best first: after the last batch; else at a base beyond it, the earliest first, with a piece
+    /// lost between.
     pub(crate) fn points(&self) -> Vec<ResumePoint> {
         let mut points = Vec::new();
         let next = self.batch.as_ref().map_or(0, |batch| batch.sequence) + 1;
@@ -61,10 +64,9 @@ impl ChainEnd {
         let archived = self.batch.as_ref().map_or(0, |batch| batch.end.transaction + 1);
         let taken = self.damaged.iter().map(|(first, _)| *first).max().unwrap_or(0);
         let beyond = |base: &&LogMark| base.transaction >= archived.max(taken);
-        if let Some(base) = self.base.as_ref().filter(beyond) {
-            let sequence = next + self.damaged.len() as u64;
-            points.push(ResumePoint { mark: base.clone(), sequence, predecessor: None });
-        }
+        let bases = self.earlier.iter().chain(&self.base).filter(beyond);
+        let sequence = next + self.damaged.len() as u64;
+        points.extend(bases.map(|base| ResumePoint { mark: base.clone(), sequence, predecessor: None }));
         points
     }
 
@@ -100,6 +102,7 @@ pub(crate) fn find(
     let base = base.filter(|_| base_lineage == Some(lineage));
     let since = base.as_ref().map(|signed| signed.manifest.finished_at);
     let since = since.max(batch.as_ref().map(|signed| signed.batch.created_at));
+    let earlier = earlier_bases(context, target, repository, (stream, lineage), base.as_ref())?;
     let epoch = base.as_ref().map(|signed| signed.manifest.owner.epoch);
     let epoch = epoch.max(batch.as_ref().map(|signed| signed.batch.owner.epoch));
     Ok(Some(ChainEnd {
@@ -107,6 +110,7 @@ pub(crate) fn find(
         damaged: if batch.is_some() || base.is_some() { damaged } else { Vec::new() },
         batch: batch.map(last).transpose()?,
         base: base.and_then(|signed| signed.manifest.position?.mark),
+        earlier,
         since: since.unwrap_or(Timestamp::UNIX_EPOCH),
         epoch: epoch.unwrap_or(1),
     }))
@@ -115,6 +119,28 @@ pub(crate) fn find(
 fn last(signed: SignedLogBatch) -> Result<LastBatch> {
     let link = signed.link()?;
     Ok(LastBatch { end: signed.batch.end, sequence: signed.batch.sequence, link })
+}
+
+/// The bases of a history that come before its newest one. What was committed since an earlier one may still be there, and
+/// was asked for by whoever took it.
+fn earlier_bases(
+    context: &Context,
+    target: &Target,
+    repository: &Repository,
+    (stream, lineage): (&str, u32),
+    newest: Option<&SignedManifest>,
+) -> Result<Vec<LogMark>> {
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    let newest = newest.manifest.position.as_ref().and_then(|position| position.mark.as_ref());
+    let end = newest.map_or(0, |mark| mark.transaction);
+    let bases = context.ledger.log_bases(&target.name)?.into_iter().filter(|base| {
+        let chain = &base.chain;
+        base.is_usable()
+            && (chain.repository.as_str(), chain.stream.as_str(), chain.lineage) == (repository.name(), stream, lineage)
+    });
+    let mut earlier: Vec<LogMark> = bases.map(|base| base.mark).filter(|mark| mark.transaction < end).collect();
+    earlier.sort_by_key(|mark| mark.transaction);
+    Ok(earlier)
 }
 
 /// The number of the lineage that a base belongs to.

@@ -229,7 +229,7 @@ fn look(
     let mut points = end.points();
     if log.in_chains() && points.len() > 1 {
         // A base after the last piece begins a chain of its own, and nothing was to be archived between the two.
-        points.remove(0);
+        points.drain(..points.len() - 1);
         lost = None;
     }
     let newest = points.last().map(|point| point.mark.clone());
@@ -250,6 +250,8 @@ fn look(
             Ok(Resumption::Forked(why)) => {
                 return Ok(look.forked(lineage, format!("after transaction {}: {why}", point.mark.transaction)));
             }
+            // Where nothing was archived yet, nothing that was archived goes on behind an earlier base.
+            Ok(Resumption::Gap(_)) if end.batch.is_none() && newest.as_ref() != Some(&point.mark) => {}
             Ok(Resumption::Gap(why)) => {
                 lost.get_or_insert(Lost {
                     what: format!("what follows transaction {} is no longer there", point.mark.transaction),

@@ -170,8 +170,17 @@ fn take(
     };
     let census = match report.statistics.take() {
         Some(statistics) => Census { statistics, mark: None },
-        None => settle_census(before, if was_running { driver.census_mark(task)? } else { None }),
+        None => {
+            let mut census = settle_census(before, if was_running { driver.census_mark(task)? } else { None });
+            if was_running && !census.statistics.exact {
+                census.statistics.keep_schema_of(&driver.schema(task)?);
+            }
+            census
+        }
     };
+    report.warnings.extend(census.statistics.unusable.iter().map(|line| {
+        format!("{line} cannot be used in the source, which could not build it; a restored copy has it as it is")
+    }));
     Ok(Taken { objects, report, census, downtime })
 }
 
@@ -319,11 +328,19 @@ pub(crate) fn summary(report: &BackupReport) -> String {
 mod tests {
     use super::*;
     use crate::artifact::statistics::Statistics;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn census(nodes: u64, mark: Option<&str>) -> Census {
         let statistics = Statistics { counts: BTreeMap::from([("nodes".to_owned(), nodes)]), ..Statistics::default() };
         Census { statistics, mark: mark.map(str::to_owned) }
+    }
+
+    #[test]
+    fn of_a_schema_that_changed_meanwhile_what_stayed_is_kept() {
+        let lines = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let mut statistics = Statistics { schema: lines(&["dropped", "stayed"]), ..Statistics::default() };
+        statistics.keep_schema_of(&lines(&["stayed", "made"]));
+        assert_eq!(statistics.schema, lines(&["stayed"]));
     }
 
     #[test]

@@ -137,3 +137,30 @@ fn a_server_that_hands_nothing_over_is_told_what_to_set() {
     // A full backup needs none of that.
     scene.site.backup("metrics");
 }
+
+#[test]
+fn beside_another_tool_both_get_every_segment() {
+    let scene = Scene::set_up("");
+    let (server, other) = (&scene.server, scene.site.path("other"));
+    fs::create_dir(&other).expect("directory");
+    server.give(&other);
+    let own = server.sql("SHOW archive_command");
+    server.sql(&format!("ALTER SYSTEM SET archive_command = 'cp %p {}/%f && {own}'", other.display()));
+    server.sql("SELECT pg_reload_conf()");
+    server.sql("CREATE TABLE t (n int)");
+    scene.site.backup("metrics");
+    for number in 1..=3 {
+        server.sql(&format!("INSERT INTO t VALUES ({number})"));
+        scene.archive();
+    }
+    let spooled = scene.spooled();
+    assert!(spooled.len() >= 3, "{spooled:?}");
+    let cluster =
+        fs::read_dir(scene.site.path("state/spool/metrics")).expect("spool").flatten().next().expect("a cluster");
+    for name in spooled {
+        let both = [other.join(&name), cluster.path().join(&name)].map(|path| fs::read(path).expect("a segment"));
+        assert!(both[0] == both[1], "{name}");
+    }
+    let (_, copy) = scene.restore("end", None);
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "3");
+}

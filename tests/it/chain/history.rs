@@ -146,3 +146,38 @@ fn a_dry_run_writes_nothing_and_a_database_without_a_log_is_told_so() {
     assert_eq!(site.objects(), objects);
     assert!(site.ask(&archive_request()).is_ok());
 }
+
+// req: X1 X2
+#[test]
+fn what_was_committed_between_two_bases_is_archived_by_the_first_increment() {
+    for pruned in [false, true] {
+        let site = Site::logged();
+        let mut states = Vec::new();
+        commit(&site, 5, &mut states);
+        site.backup("sim");
+        commit(&site, 10, &mut states);
+        site.backup("sim");
+        // Nothing is promised before it is archived.
+        let log = status(&site).log.expect("log");
+        assert_eq!((log.from_transaction, log.to_transaction), (15, 15), "{pruned}");
+        if pruned {
+            log::prune(&site.path("database"), 1).expect("prune");
+        }
+        commit(&site, 5, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.bases.len(), report.gaps.len()), (0, 0), "{pruned} {report:?}");
+        let first = if pruned { 15 } else { 5 };
+        let log = status(&site).log.expect("log");
+        assert_eq!((log.from_transaction, log.to_transaction), (first, 20), "{pruned}");
+        for number in first..=20 {
+            for until in [RecoveryTarget::Transaction(number), RecoveryTarget::Time(at(number))] {
+                assert_eq!(restored(&site, Some(until)).0, states[number as usize], "{pruned} {until:?}");
+            }
+        }
+        if pruned {
+            let error = restore(&site, Some(RecoveryTarget::Transaction(9)), &site.path("out")).expect_err("not there");
+            assert_eq!(error.code(), Code::LogGap, "{error}");
+        }
+        site.verify().expect("sound");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! - [`name`], [`page`], [`scan`]: names of segments, headers of pages, records; parsers of foreign bytes
 //! - [`spool`]: where segments wait, durable, until every repository has them
-//! - [`server`]: the server's side: its settings, and a switch of segments
+//! - [`server`]: the server's side: its settings, and a switch of segments; [`quiet`]: whether there is a reason for one
 //! - [`source`]: the log as the archive reads it
 //! - [`outbox`]: what a recovering server asks for by name
 //! - [`replay`]: what a restore does with batches
@@ -11,6 +11,7 @@
 pub(crate) mod name;
 mod outbox;
 pub(crate) mod page;
+pub(crate) mod quiet;
 pub(crate) mod replay;
 pub(crate) mod scan;
 pub(crate) mod search;

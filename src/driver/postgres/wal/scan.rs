@@ -30,6 +30,12 @@ const RM_XLOG: u8 = 0;
 const XLOG_SWITCH: u8 = 0x40;
 /// Its record that names a place (`XLOG_RESTORE_POINT`).
 const XLOG_POINT: u8 = 0x70;
+/// Its records of checkpoints: of a shutdown, of a server that runs, and where one of those began (from version 17 on).
+const CHECKPOINTS: [u8; 3] = [0x00, 0x10, 0xE0];
+/// The resource manager of standbys.
+const RM_STANDBY: u8 = 8;
+/// Its record of the transactions that run (`XLOG_RUNNING_XACTS`).
+const RUNNING_XACTS: u8 = 0x10;
 /// The resource manager of transactions.
 const RM_XACT: u8 = 1;
 /// The resource manager of tablespaces.
@@ -67,6 +73,8 @@ pub(crate) struct Record {
     pub(crate) point: Option<PointName>,
     /// If it makes a tablespace: where.
     pub(crate) tablespace: Option<PathBuf>,
+    /// Whether the server wrote it on its own account: a checkpoint, or which transactions run.
+    pub(crate) housekeeping: bool,
 }
 
 /// A record of which a part was read.
@@ -244,7 +252,12 @@ impl Scanner {
         let switched = manager == RM_XLOG && info & 0xF0 == XLOG_SWITCH;
         self.state = if switched { State::Switched } else { State::Between };
         let end = if switched { end.next_multiple_of(self.size) } else { end };
-        tell(Record { start: begun.start, end, commit, point, tablespace });
+        let housekeeping = match manager {
+            RM_XLOG => CHECKPOINTS.contains(&(info & 0xF0)),
+            RM_STANDBY => info & 0xF0 == RUNNING_XACTS,
+            _ => false,
+        };
+        tell(Record { start: begun.start, end, commit, point, tablespace, housekeeping });
         Ok(())
     }
 }

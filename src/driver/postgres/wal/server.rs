@@ -1,12 +1,14 @@
 //! The server's side of archiving: whether it hands its log over, and having it finish the segment it writes.
 
 use super::name::Segment;
+use super::quiet::is_quiet;
 use crate::artifact::log_point::Lsn;
 use crate::base::{Code, Error, Result};
 use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, asking, quoted};
 use crate::driver::postgres::inspection::setting;
 use jiff::Timestamp;
 use postgres::Client;
+use std::path::Path;
 
 /// A segment that nothing was written to holds its first page's header, and no more.
 const UNTOUCHED: u64 = 40;
@@ -63,7 +65,7 @@ pub(crate) struct Finished {
 }
 
 /// Commits a heartbeat and has the server finish the segment that it is in.
-pub(crate) fn finish_segment(address: &Address, target: &str) -> Result<Finished> {
+pub(crate) fn finish_segment(address: &Address, target: &str, data_directory: &Path) -> Result<Finished> {
     let mut client = address.connect_any(CATALOG_TIMEOUT)?;
     let replica: bool =
         client.query_one("SELECT pg_is_in_recovery()", &[]).map_err(asking("the server's role"))?.get(0);
@@ -85,8 +87,9 @@ pub(crate) fn finish_segment(address: &Address, target: &str) -> Result<Finished
         .map_err(|cause| Error::new(Code::PostgresUnsupported, format!("the server's clock: {cause}")))?;
     let (here, timeline) = (position(&row.get::<_, String>(1))?, timeline(&row.get::<_, String>(2))?);
     let current = Segment::holding(timeline, here, size);
-    if here - current.start(size) <= UNTOUCHED && current.number > 0 {
-        // Nothing was written since the last segment was ended.
+    let untouched = || here - current.start(size) <= UNTOUCHED || is_quiet(data_directory, current, size, here);
+    if current.number > 0 && untouched() {
+        // Nobody wrote anything since the last segment was ended.
         return Ok(Finished { last: Segment { number: current.number - 1, ..current }, until });
     }
     let heartbeat = "SET default_transaction_read_only = off; SET synchronous_commit = local; \
@@ -99,6 +102,13 @@ pub(crate) fn finish_segment(address: &Address, target: &str) -> Result<Finished
     })?;
     let end = position(&row.get::<_, String>(0))?;
     Ok(Finished { last: Segment::holding(timeline, end.saturating_sub(1), size), until })
+}
+
+/// Where the log ends now.
+pub(crate) fn end(address: &Address) -> Result<u64> {
+    let mut client = address.connect_any(CATALOG_TIMEOUT)?;
+    let statement = "SELECT pg_current_wal_insert_lsn()::text";
+    position(&client.query_one(statement, &[]).map_err(asking("the end of the log"))?.get::<_, String>(0))
 }
 
 /// What the server says of its archiving, for whoever waited in vain.

@@ -16,7 +16,7 @@ use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::{Intake, LogChunk, LogInbox, LogReader, LogSource, Resumption};
-use crate::driver::postgres::connection::{Address, TALK_TIMEOUT, within};
+use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
 use crate::driver::postgres::{control_file, postmaster};
 use crate::driver::ranges::{Range, RangesReader};
 use jiff::Timestamp;
@@ -243,6 +243,13 @@ impl LogSource for PostgresLog {
         Ok(Resumption::Continues(Box::new(Reader::new(self, cluster, after, timeline, newest, Some(size))?)))
     }
 
+    fn pulse(&self) -> Option<u64> {
+        // What comes into the spool was written before; a server that does not answer is for the round to tell of.
+        let address = self.address.clone();
+        within(CATALOG_TIMEOUT, "asking for the end of the log", &Task::unobserved(), move || server::end(&address))
+            .ok()
+    }
+
     fn finish_current(&self, task: &Task) -> Result<()> {
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
         if !postmaster::is_running(&self.data_directory)? {
@@ -250,8 +257,8 @@ impl LogSource for PostgresLog {
             task.info(format!("the server of {} does not run: what it has handed over is archived", self.target));
             return Ok(());
         }
-        let (address, target) = (self.address.clone(), self.target.clone());
-        let finish = move || server::finish_segment(&address, &target);
+        let (address, target, data) = (self.address.clone(), self.target.clone(), self.data_directory.clone());
+        let finish = move || server::finish_segment(&address, &target, &data);
         let finished = within(TALK_TIMEOUT, "ending the segment", task, finish)?;
         self.await_segment(finished.last, task)?;
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(finished);

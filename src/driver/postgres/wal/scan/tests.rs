@@ -20,6 +20,8 @@ pub(in crate::driver::postgres::wal) enum Written {
     Point(String),
     /// A tablespace is made there.
     Tablespace(String),
+    /// Which transactions run.
+    Housekeeping,
     /// The segment ends here.
     Switch,
 }
@@ -68,6 +70,7 @@ fn record(kind: &Written) -> Vec<u8> {
             data.push(0);
             (TBLSPC_CREATE, RM_TBLSPC, data)
         }
+        Written::Housekeeping => (RUNNING_XACTS, RM_STANDBY, vec![255, 24, 0, 0, 0, 0, 0, 0, 0, 0]),
         Written::Switch => (XLOG_SWITCH, RM_XLOG, Vec::new()),
     };
     let mut header = vec![0; HEADER];
@@ -80,7 +83,7 @@ fn record(kind: &Written) -> Vec<u8> {
 }
 
 impl Log {
-    fn write(written: &[Written]) -> Log {
+    pub(in crate::driver::postgres::wal) fn write(written: &[Written]) -> Log {
         let mut log = Log { bytes: Vec::new(), records: Vec::new() };
         for kind in written {
             log.open_page(0);
@@ -111,7 +114,8 @@ impl Log {
                 Written::Tablespace(place) => Some(PathBuf::from(place)),
                 _ => None,
             };
-            log.records.push(Record { start, end: log.position(), commit, point, tablespace });
+            let housekeeping = matches!(kind, Written::Housekeeping);
+            log.records.push(Record { start, end: log.position(), commit, point, tablespace, housekeeping });
         }
         log
     }
