@@ -2,13 +2,14 @@
 # The long fault campaigns: `kill -9` of the agent at many points of a backup and of a restore in place, and rounds of
 # writing, archiving, killing the server and restoring, on real servers. `make test` runs a small version of each.
 #
-#   campaign.sh [simulated] [postgresql] [neo4j] [online]           without arguments: all of them
+#   campaign.sh [simulated] [postgresql] [neo4j] [online] [enterprise]     without arguments: all of them
 #
 #   simulated    every durable step of the agent, one after the other, with a simulated database
 #   postgresql   KILLS points spread over a base backup and over a restore in place of a real PostgreSQL
 #   neo4j        KILLS points spread over a dump and over a restore in place of a real Neo4j
 #   online       ROUNDS rounds on a real Neo4j of each version: writers, a base at a random moment, increments, `kill -9` of
 #                the server, restores to the end, to a time and to a transaction
+#   enterprise   artifacts of a real store through a stand-in for Enterprise's tools, with each version
 #
 # KILLS and ROUNDS can be set in the environment; without it, 20 and 25 (of the online rounds `ROUNDS=10-25` plays only those,
 # and LOG=V9 or LOG=V10 only those with such a log). After each kill there must be a complete, verified backup or none,
@@ -23,10 +24,10 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 export NEO4J_BACKUP_KILLS="${KILLS:-20}" NEO4J_BACKUP_ROUNDS="${ROUNDS:-25}"
 [ -z "${LOG:-}" ] || export NEO4J_BACKUP_LOG="$LOG"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j online)
+[ ${#parts[@]} -gt 0 ] || parts=(simulated postgresql neo4j online enterprise)
 for part in "${parts[@]}"; do
     case "$part" in
-        simulated | postgresql | neo4j | online) ;;
+        simulated | postgresql | neo4j | online | enterprise) ;;
         *)
             echo "campaign: there is no part $part; see the head of this script" >&2
             exit 2
@@ -52,6 +53,7 @@ for part in "${parts[@]}"; do
         postgresql) run roundtrip::kill::postgres ;;
         neo4j) run roundtrip::kill::neo4j ;;
         online) run online::rounds ;;
+        enterprise) run of_a_real_store_ ;;
     esac
     printf 'figure: part %s: %d s\n' "$part" $((SECONDS - begin)) | tee -a "$record/output"
 done

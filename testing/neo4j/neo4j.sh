@@ -16,9 +16,17 @@ fi
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
 setting() { sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*//p" "$conf/neo4j.conf" 2>/dev/null | tail -n 1; }
+serves() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q -- "Community[A-Za-z]* --home-dir=$home "; }
 running() {
-    pid=$(cat "$pid_file" 2>/dev/null) && [ -n "$pid" ] && [ -d "/proc/$pid" ] &&
-        tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "--home-dir=$home"
+    pid=$(cat "$pid_file" 2>/dev/null) && [ -n "$pid" ] && serves "$pid" && return
+    # A start that was cut off by a kill, and another one after it, leave a number that is not the server's, or none.
+    for pid in $(grep -lE -- "--home-dir=[/]${home#/}" /proc/[0-9]*/cmdline 2>/dev/null | tr -dc '0-9\n'); do
+        if serves "$pid"; then
+            echo "$pid" >"$pid_file"
+            return
+        fi
+    done
+    return 1
 }
 
 # Dead is a process that is gone, or a zombie without threads: only then its files and locks are closed.
@@ -45,15 +53,21 @@ console)
     run_server
     ;;
 start)
+    mkdir -p "$home/run" "$home/logs"
+    # One at a time: two starts at once would make two servers.
+    exec 8>"$home/run/start.lock"
+    flock 8
     if running; then
         echo "Neo4j is already running (pid:$pid)."
         exit 0
     fi
-    mkdir -p "$home/run" "$home/logs"
     # A session of its own, as a daemon has; nothing of the caller's is kept open.
-    setsid "$0" console </dev/null >>"$home/logs/console.log" 2>&1 9>&- &
-    echo $! >"$pid_file"
-    echo "Started neo4j (pid:$!)."
+    setsid "$0" console </dev/null >>"$home/logs/console.log" 2>&1 8>&- 9>&- &
+    pid=$!
+    echo "$pid" >"$pid_file"
+    # Until it can be told as the server another start would make a second one.
+    while alive "$pid" && ! serves "$pid"; do sleep 0.05; done
+    echo "Started neo4j (pid:$pid)."
     ;;
 stop)
     if ! running; then

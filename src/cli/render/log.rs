@@ -71,10 +71,14 @@ pub(super) fn batches(count: u64) -> String {
 /// How far a log reaches: `every moment from … to … (2 000 transactions in 13 batches, 1.0 MiB), lineage 1, 4 s behind`.
 pub(super) fn chain(chain: &ChainStatus, output: &Output) -> String {
     let to = chain.to.map_or(String::new(), |time| format!(", the last of {}", moment::at(time, output)));
+    let (from, until) = (moment::rounded_up(chain.from), chain.covered_until);
+    // Less than a second is none that could be asked for.
+    let moments = match from <= until {
+        true => format!("every moment from {} to {}", moment::at(from, output), moment::at(until, output)),
+        false => format!("the end of the full backup, {}", moment::at(from, output)),
+    };
     format!(
-        "every moment from {} to {} ({} in {}, {}{to}), lineage {}, {} behind",
-        moment::at(moment::rounded_up(chain.from), output),
-        moment::at(chain.covered_until, output),
+        "{moments} ({} in {}, {}{to}), lineage {}, {} behind",
         moment::number_of(chain.transactions, "transaction"),
         batches(chain.batches),
         human(chain.stored_bytes),
