@@ -6,6 +6,7 @@ use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Severity;
 use crate::ledger::backups::CopyState;
+use crate::ledger::log::bases::BaseRecord;
 use crate::ledger::log::{BatchRecord, ChainName, LogEnd};
 use crate::operation::answer::{BackupState, ChainStatus, LogRange};
 use crate::operation::context::{Context, Target};
@@ -22,6 +23,21 @@ pub(crate) fn newest_base(
     stream: &str,
 ) -> Result<Option<(BackupId, String)>> {
     context.ledger.newest_log_base(&target.name, repository, stream)
+}
+
+/// The bases of a history (stream and lineage) in a repository that nothing is known against, in the order of the log.
+pub(crate) fn usable_bases(
+    context: &Context,
+    target: &Target,
+    repository: &str,
+    (stream, lineage): (&str, u32),
+) -> Result<Vec<BaseRecord>> {
+    let bases = context.ledger.log_bases(&target.name)?.into_iter().filter(|base| {
+        let chain = &base.chain;
+        base.is_usable()
+            && (chain.repository.as_str(), chain.stream.as_str(), chain.lineage) == (repository, stream, lineage)
+    });
+    Ok(bases.collect())
 }
 
 /// The last batch of a log in a repository.

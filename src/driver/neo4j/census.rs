@@ -24,9 +24,10 @@ pub(super) fn take(server: &dyn Cypher, database: &str, task: &Task) -> Result<C
     for (name, query) in [("nodes", NODES), ("relationships", RELATIONSHIPS)] {
         statistics.counts.insert(name.to_owned(), count(server, database, query, task)?);
     }
-    statistics.schema = schema(server, database, task)?;
-    let failed = index_states(server, database, task)?.into_iter().filter(IndexState::is_failed);
-    statistics.unusable = failed.map(|index| index.line).collect();
+    let indexes = index_states(server, database, task)?;
+    let constraints = server.read(database, CONSTRAINTS, task)?.rows;
+    statistics.unusable = indexes.iter().filter(|index| index.is_failed()).map(|index| index.line.clone()).collect();
+    statistics.schema = schema(indexes, &constraints);
     Ok(Census { statistics, mark })
 }
 
@@ -50,11 +51,9 @@ pub(super) fn count(server: &dyn Cypher, database: &str, query: &str, task: &Tas
 
 /// Indexes and constraints, one line each, without names: those that Neo4j makes up differ from server to server.
 /// Indexes that belong to a constraint are left out, because the constraint stands for them.
-fn schema(server: &dyn Cypher, database: &str, task: &Task) -> Result<BTreeSet<String>> {
-    let indexes = server.read(database, INDEXES, task)?.rows;
-    let constraints = server.read(database, CONSTRAINTS, task)?.rows;
-    let own = indexes.iter().filter(|row| row.get("owningConstraint").is_none_or(Value::is_null));
-    Ok(own.map(|row| line("index", row)).chain(constraints.iter().map(|row| line("constraint", row))).collect())
+fn schema(indexes: Vec<IndexState>, constraints: &[Row]) -> BTreeSet<String> {
+    let own = indexes.into_iter().filter(|index| !index.constrains).map(|index| index.line);
+    own.chain(constraints.iter().map(|row| line("constraint", row))).collect()
 }
 
 fn line(what: &str, row: &Row) -> String {

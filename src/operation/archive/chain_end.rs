@@ -127,20 +127,14 @@ fn earlier_bases(
     context: &Context,
     target: &Target,
     repository: &Repository,
-    (stream, lineage): (&str, u32),
+    history: (&str, u32),
     newest: Option<&SignedManifest>,
 ) -> Result<Vec<LogMark>> {
     let Some(newest) = newest else { return Ok(Vec::new()) };
     let newest = newest.manifest.position.as_ref().and_then(|position| position.mark.as_ref());
     let end = newest.map_or(0, |mark| mark.transaction);
-    let bases = context.ledger.log_bases(&target.name)?.into_iter().filter(|base| {
-        let chain = &base.chain;
-        base.is_usable()
-            && (chain.repository.as_str(), chain.stream.as_str(), chain.lineage) == (repository.name(), stream, lineage)
-    });
-    let mut earlier: Vec<LogMark> = bases.map(|base| base.mark).filter(|mark| mark.transaction < end).collect();
-    earlier.sort_by_key(|mark| mark.transaction);
-    Ok(earlier)
+    let bases = log_records::usable_bases(context, target, repository.name(), history)?;
+    Ok(bases.into_iter().map(|base| base.mark).filter(|mark| mark.transaction < end).collect())
 }
 
 /// The number of the lineage that a base belongs to.

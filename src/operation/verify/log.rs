@@ -71,7 +71,7 @@ pub(super) fn verify(
             }
         }
         pass.opened.sort_by_key(|(_, signed)| signed.batch.first_transaction);
-        let bases = pass.bases(history)?;
+        let bases = log_records::usable_bases(context, target, repository.name(), (history.0.as_str(), history.1))?;
         pass.sequence(&bases)?;
         pass.compare_with(&bases);
         pass.strays(others.get(history));
@@ -246,18 +246,6 @@ impl Pass<'_> {
         for (key, text) in wrong {
             self.wrong(&key, Code::LogForked, text);
         }
-    }
-
-    /// The usable bases of this history.
-    fn bases(&self, (stream, lineage): &History) -> Result<Vec<BaseRecord>> {
-        let bases = self.context.ledger.log_bases(&self.target.name)?;
-        let ours = bases.into_iter().filter(|base| {
-            let chain = &base.chain;
-            base.is_usable()
-                && chain.repository == self.repository.name()
-                && (&chain.stream, &chain.lineage) == (stream, lineage)
-        });
-        Ok(ours.collect())
     }
 
     /// Objects that no manifest names: left by something that went wrong, or all that is left of a batch.

@@ -5,7 +5,7 @@ use super::writers::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 fn push(scene: &Scene, path: &Path) -> Output {
@@ -14,6 +14,12 @@ fn push(scene: &Scene, path: &Path) -> Output {
 
 fn status(output: &Output) -> i32 {
     output.status.code().expect("a status")
+}
+
+/// Where the spool has the cluster's files.
+fn spool(scene: &Scene) -> PathBuf {
+    let clusters = fs::read_dir(scene.site.path("state/spool/metrics")).expect("spool");
+    clusters.flatten().next().expect("a cluster").path()
 }
 
 /// Writes into the log and waits until the segment was handed over; its name.
@@ -31,9 +37,7 @@ fn segment(scene: &Scene) -> String {
 fn a_segment_is_taken_once_and_no_other_ever_under_its_name() {
     let scene = Scene::set_up("");
     let name = segment(&scene);
-    let cluster =
-        fs::read_dir(scene.site.path("state/spool/metrics")).expect("spool").flatten().next().expect("a cluster");
-    let spooled = cluster.path().join(&name);
+    let spooled = spool(&scene).join(&name);
     let own = scene.server.data.join("pg_wal").join(&name);
     assert_eq!(fs::read(&own).expect("own"), fs::read(&spooled).expect("spooled"));
     let again = push(&scene, &own);
@@ -155,10 +159,9 @@ fn beside_another_tool_both_get_every_segment() {
     }
     let spooled = scene.spooled();
     assert!(spooled.len() >= 3, "{spooled:?}");
-    let cluster =
-        fs::read_dir(scene.site.path("state/spool/metrics")).expect("spool").flatten().next().expect("a cluster");
+    let taken = spool(&scene);
     for name in spooled {
-        let both = [other.join(&name), cluster.path().join(&name)].map(|path| fs::read(path).expect("a segment"));
+        let both = [other.join(&name), taken.join(&name)].map(|path| fs::read(path).expect("a segment"));
         assert!(both[0] == both[1], "{name}");
     }
     let (_, copy) = scene.restore("end", None);
