@@ -46,7 +46,7 @@ pub fn of_request(request: &Request) -> Vec<Lane> {
     match request {
         Request::Backup(backup) if !backup.dry_run => vec![lane(&backup.target, LaneKind::Base)],
         Request::Archive(archive) if !archive.dry_run => vec![lane(&archive.target, LaneKind::Log)],
-        Request::Adopt { target } => vec![lane(target, LaneKind::Base), lane(target, LaneKind::Log)],
+        Request::Adopt { target, .. } => vec![lane(target, LaneKind::Base), lane(target, LaneKind::Log)],
         Request::Restore(restore) if !restore.dry_run => match restore.destination {
             Destination::InPlace => [LaneKind::Base, LaneKind::Log, LaneKind::Restore]
                 .into_iter()

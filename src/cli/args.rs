@@ -175,6 +175,9 @@ pub enum Command {
         /// The database
         #[arg(value_parser = target_name)]
         target: TargetName,
+        /// Also where a repository is another one than before, or gone: take the one that is there, or make a new one
+        #[arg(long)]
+        new_repository: bool,
     },
     /// Rebuild the ledger from the repositories
     Rescan,

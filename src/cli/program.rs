@@ -201,7 +201,7 @@ fn ask_whether_meant(request: &Request, style: &Style, backend: &dyn Backend) ->
             let what = format!("this changes the older copy in {} where it is; it is not kept", directory.display());
             confirm::confirm(&what, restore.target.as_str(), style)
         }
-        Request::Adopt { target } => {
+        Request::Adopt { target, .. } => {
             let what = format!(
                 "this makes the host the only writer of the backups of {target}; another one that writes them is refused \
                  from now on, and a history that is not the archived one becomes a new lineage"

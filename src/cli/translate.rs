@@ -16,7 +16,9 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         Command::Status { target } => Request::Status { target: target.clone() },
         Command::Backup(args) if args.kind == BackupType::Incremental => Request::Archive(archive(args)?),
         Command::Backup(args) => Request::Backup(backup(args)?),
-        Command::Adopt { target } => Request::Adopt { target: target.clone() },
+        Command::Adopt { target, new_repository } => {
+            Request::Adopt { target: target.clone(), new_repository: *new_repository }
+        }
         Command::List { target } => Request::List { target: target.clone() },
         Command::Show { backup } => Request::Show { backup: backup.clone() },
         Command::History { limit } => Request::History { limit: *limit },

@@ -111,7 +111,7 @@ impl Manager {
         self.start(Action::Backup, Call(connection, &header), options::read_archive(target, options)).await
     }
 
-    /// Makes this host the writer of a target's backups. No options.
+    /// Makes this host the writer of a target's backups. Option: `new_repository` (b).
     #[zbus(out_args("job"))]
     async fn adopt(
         &self,

@@ -219,10 +219,13 @@ pub fn read_fetch_wal(target: &str, name: &str, options: Received) -> Result<(Ta
     read_push_wal(target, name, options)
 }
 
-/// `Adopt(s target, a{sv} {})`.
+/// `Adopt(s target, a{sv} {new_repository: b})`.
 pub fn read_adopt(target: &str, options: Received) -> Result<Request> {
-    Reader::new(options).finish()?;
-    Ok(Request::Adopt { target: TargetName::new(checked("target", target)?)? })
+    let mut reader = Reader::new(options);
+    let target = TargetName::new(checked("target", target)?)?;
+    let request = Request::Adopt { target, new_repository: reader.flag("new_repository")? };
+    reader.finish()?;
+    Ok(request)
 }
 
 /// `Verify(s backup_or_empty, a{sv} {quick: b})`.
@@ -281,6 +284,7 @@ pub fn write(request: &Request) -> Result<Sent> {
                 options.insert("note", Variant::from(note.clone()));
             }
         }
+        Request::Adopt { new_repository, .. } => flag("new_repository", *new_repository),
         Request::Restore(restore) => {
             flag("dry_run", restore.dry_run);
             flag("no_recover", restore.no_recover);
@@ -333,7 +337,7 @@ mod tests {
             Request::Backup(r) => read_backup(r.target.as_str(), options),
             Request::Restore(r) => read_restore(r.target.as_str(), r.backup.as_deref().unwrap_or(""), options),
             Request::Archive(r) => read_archive(r.target.as_str(), options),
-            Request::Adopt { target } => read_adopt(target.as_str(), options),
+            Request::Adopt { target, .. } => read_adopt(target.as_str(), options),
             Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
             Request::Delete { backup, .. } => read_delete(backup, options),
             Request::Cleanup { .. } => read_cleanup(options),
@@ -382,7 +386,7 @@ mod tests {
             ),
             (target.clone(), any::<bool>())
                 .prop_map(|(target, dry_run)| Request::Archive(ArchiveRequest { target, dry_run })),
-            target.prop_map(|target| Request::Adopt { target }),
+            (target, any::<bool>()).prop_map(|(target, new_repository)| Request::Adopt { target, new_repository }),
             (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
             ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
             any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),

@@ -115,7 +115,7 @@ impl AgentProxy {
             Request::Archive(r) => {
                 followed.reading(self.call("Archive", &(r.target.as_str(), options), &doing)).await?
             }
-            Request::Adopt { target } => {
+            Request::Adopt { target, .. } => {
                 followed.reading(self.call("Adopt", &(target.as_str(), options), &doing)).await?
             }
             Request::Restore(r) => {

@@ -17,7 +17,7 @@ mod schema;
 pub mod standing;
 
 use crate::base::clock::Clock;
-use crate::base::{Code, Coded, Result};
+use crate::base::{Code, Coded, Result, space};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How long a writer waits for another process's transaction. They are short.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What SQLite needs beside the file to begin with, in bytes: a page of shared memory, and the log's first.
+const SHARED_MEMORY: u64 = 64 << 10;
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +73,20 @@ impl Coded for LedgerError {
     fn code(&self) -> Code {
         match self {
             LedgerError::Newer { .. } => Code::LedgerNewer,
-            LedgerError::Sqlite { cause, .. } if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
-                Code::BackupNoSpace
-            }
+            LedgerError::Sqlite { path, cause } if has_no_room(path, cause) => Code::BackupNoSpace,
             _ => Code::LedgerFailed,
         }
+    }
+}
+
+/// Whether a full filesystem is what is wrong. Where SQLite finds no room for its shared memory it speaks of the disk.
+fn has_no_room(path: &Path, cause: &rusqlite::Error) -> bool {
+    match cause.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => true,
+        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::CannotOpen) => {
+            space::of(path).is_ok_and(|space| space.available < SHARED_MEMORY)
+        }
+        _ => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! `adopt`: this host and this data directory become the writer of a target's chain, whoever was before.
 //!
 //! The epoch in `owner.json` is raised. That says two things: the writer before is refused from now on, and a history
-//! that is not the archived one is meant, so that the next base or archive begins a new lineage. A repository that is
-//! another one than before, or none yet, is taken for the one of its name.
+//! that is not the archived one is meant, so that the next base or archive begins a new lineage. A repository that is another
+//! one than before, or is gone, is left alone unless that is meant as well: most often its filesystem is not mounted.
 
 use crate::artifact::identity::{FORMAT, Owner, OwnerDocument, OwnerRecord};
 use crate::base::ids::TargetName;
@@ -14,17 +14,20 @@ use crate::operation::context::{Context, Lane, Target};
 use crate::repository::catalog::Repository;
 use crate::repository::ownership::describe;
 
-/// Takes over in every repository of the target. A repository that cannot be reached is an error, after the others.
-pub fn run(context: &Context, name: &TargetName, task: &Task) -> Result<AdoptReport> {
+/// Takes over in every repository of the target. A repository that cannot be reached is an error, after the others; one that is
+/// another than before, or gone, is `REPOSITORY_FOREIGN` or `REPOSITORY_NOT_FOUND` unless `new_repository`.
+pub fn run(context: &Context, name: &TargetName, new_repository: bool, task: &Task) -> Result<AdoptReport> {
     let target = context.target(name)?;
     let _lanes = (context.lane(name, Lane::Base)?, context.lane(name, Lane::Log)?);
     let source = target.driver.inspect(task).map_err(|error| error.context(format!("examining {name}")))?;
     let mut report = AdoptReport { target: name.clone(), repositories: Vec::new() };
     let mut first_error: Option<Error> = None;
     for repository in &target.repositories {
-        let adopted = context
-            .repository_that_is_meant(target, repository)
-            .and_then(|repository| take_over(context, target, &repository, &source.data_identity));
+        let opened = match new_repository {
+            true => context.repository_that_is_meant(target, repository),
+            false => context.repository_to_write(target, repository),
+        };
+        let adopted = opened.and_then(|repository| take_over(context, target, &repository, &source.data_identity));
         match adopted {
             Ok(adopted) => report.repositories.push(adopted),
             Err(error) => {

@@ -171,9 +171,15 @@ impl Lane {
     }
 }
 
-fn foreign(text: String) -> Error {
-    Error::new(Code::RepositoryForeign, text).with_hint(
-        "check that the right disk or bucket is behind the path; if this one is meant: `neo4j-backupctl adopt TARGET`",
+fn foreign(text: String, target: &Target) -> Error {
+    Error::new(Code::RepositoryForeign, text).with_hint(if_it_is_meant(target))
+}
+
+fn if_it_is_meant(target: &Target) -> String {
+    format!(
+        "check that the right disk or bucket is behind the path and mounted; if another one, or a new one, is meant: \
+         `neo4j-backupctl adopt {} --new-repository`",
+        target.name
     )
 }
 
@@ -194,14 +200,15 @@ impl Context {
         match (opened, self.ledger.repository_id(name)?) {
             (Ok(repository), Some(known)) if known != repository.id() => {
                 let (location, found) = (repository.store().location(), repository.id().to_owned());
-                Err(foreign(format!("repository {name} at {location} has the id {found}, and had {known} before")))
+                let text = format!("repository {name} at {location} has the id {found}, and had {known} before");
+                Err(foreign(text, target))
             }
             // The place is there, and what was in it is not.
             (Err(error), Some(_))
                 if error.code() == Code::RepositoryNotFound
                     && store.list(object_key::repository().as_str(), &mut |_| Ok(())).is_ok() =>
             {
-                Err(foreign(format!("{}, and there was one before", error.message())))
+                Err(foreign(format!("{}, and there was one before", error.message()), target))
             }
             (opened, _) => opened,
         }
@@ -212,8 +219,11 @@ impl Context {
         if let Err(error) = self.repository(target, name) {
             // A ledger of an older release knows backups, but no ids.
             let known = self.ledger.repository_id(name)?.is_some() || records::any_in(self, &target.name, name)?;
-            if known || error.code() != Code::RepositoryNotFound {
+            if error.code() != Code::RepositoryNotFound {
                 return Err(error);
+            }
+            if known {
+                return Err(error.with_hint(if_it_is_meant(target)));
             }
         }
         self.repository_that_is_meant(target, name)

@@ -73,7 +73,7 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
     Ok(match request {
         Request::Backup(request) => Answer::Backup(backup::run(context, request, task)?),
         Request::Archive(request) => Answer::Archive(archive::run(context, request, task)?),
-        Request::Adopt { target } => Answer::Adopt(adopt::run(context, target, task)?),
+        Request::Adopt { target, new_repository } => Answer::Adopt(adopt::run(context, target, *new_repository, task)?),
         Request::Restore(request) => Answer::Restore(restore::run(context, request, task)?),
         Request::Verify(request) => Answer::Verify(verify::run(context, request, task)?),
         Request::Delete { backup, dry_run } => Answer::Delete(delete::run(context, backup, *dry_run, task)?),

@@ -18,6 +18,8 @@ pub enum Request {
     Adopt {
         /// The database.
         target: TargetName,
+        /// Where a repository is another one than before, or none: that one is meant.
+        new_repository: bool,
     },
     /// Bring a backup back.
     Restore(RestoreRequest),
@@ -206,7 +208,7 @@ impl Request {
         match self {
             Request::Backup(request) => Some(&request.target),
             Request::Archive(request) => Some(&request.target),
-            Request::Adopt { target } => Some(target),
+            Request::Adopt { target, .. } => Some(target),
             Request::Restore(request) => Some(&request.target),
             Request::Status { target } | Request::List { target } | Request::Check { target } => target.as_ref(),
             _ => None,

@@ -1,6 +1,7 @@
 //! Bases and batches of the log, from the archive to every single state that can be restored; on a simulated database
 //! whose states are known exactly.
 //!
+//! - `apart`: repositories that are away in turn
 //! - `merging`: small batches become larger ones
 //! - `restore`: to the end, to each transaction, to each time
 //! - `history`: pruned, forked, restored, adopted
@@ -8,6 +9,7 @@
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 //! - `writers`: who may write and delete, and bases that an agent does not remember
 
+mod apart;
 mod history;
 pub(crate) mod merging;
 mod restore;

@@ -3,6 +3,7 @@
 
 mod dump;
 pub(crate) mod rounds;
+mod schema;
 mod writers;
 
 use crate::roundtrip::all_passed;

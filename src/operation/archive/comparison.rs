@@ -2,7 +2,8 @@
 
 use super::catch_up::Holdings;
 use super::chain_end::{self, ChainEnd, ResumePoint};
-use super::lineage::{self, Chain, Event, Found};
+use super::lineage::{self, Chain, Event, Found, Others};
+use super::others;
 use crate::artifact::log_batch::LogMark;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
@@ -90,9 +91,7 @@ impl Look {
 
     /// A history that can still be archived to its end may have been left by the source: a base is of the next one.
     fn stand_where_the_source_is(&mut self) {
-        if let (Found::Continues(lineage), Some((_, reader))) = (self.found, &self.resume)
-            && reader.is_left()
-        {
+        if let Found::Left(lineage) = self.found {
             self.found = Found::Fork { lineage, explained: self.explained };
             self.difference = Some("the source has left it".to_owned());
         }
@@ -109,7 +108,8 @@ pub(super) fn compare_all(
     task: &Task,
 ) -> Result<Vec<Compared>> {
     let looks = look_at_all(context, target, log, source, &branches, task)?;
-    let chains = judge(&looks)?;
+    let others = others::on_record(context, target, log, source, &branches, task)?;
+    let chains = judge(&looks, others)?;
     let mut compared = Vec::new();
     for ((branch, look), chain) in branches.into_iter().zip(looks).zip(chains) {
         if let Some(error) = look.unread {
@@ -140,7 +140,8 @@ pub(crate) fn place_base(
     }
     let mut looks = look_at_all(context, target, log, source, branches, task)?;
     looks.iter_mut().for_each(Look::stand_where_the_source_is);
-    let chains = judge(&looks)?;
+    let others = others::on_record(context, target, log, source, branches, task)?;
+    let chains = judge(&looks, others)?;
     for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
         if let Some(error) = &look.unread {
             // The very remedy for a log that cannot be read is a base.
@@ -156,9 +157,9 @@ pub(crate) fn place_base(
     require_survivor(branches)
 }
 
-fn judge(looks: &[Look]) -> Result<Vec<Chain>> {
+fn judge(looks: &[Look], others: Others) -> Result<Vec<Chain>> {
     let found: Vec<Found> = looks.iter().map(|look| look.found).collect();
-    lineage::judge(&found).map_err(|illegal| Error::new(Code::Internal, illegal.to_string()))
+    lineage::judge(&found, others).map_err(|illegal| Error::new(Code::Internal, illegal.to_string()))
 }
 
 fn refuse_fork(
@@ -241,7 +242,7 @@ fn look(
                 }
                 // Without a base of this lineage nothing could be restored from its log.
                 if end.base.is_some() {
-                    look.found = Found::Continues(lineage);
+                    look.found = if reader.is_left() { Found::Left(lineage) } else { Found::Continues(lineage) };
                     look.resume = Some((point, reader));
                 }
                 look.lost = lost;

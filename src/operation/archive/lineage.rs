@@ -1,7 +1,7 @@
 //! Which history of a database's log a chain goes on in: a pure state machine for one repository, and what follows for
 //! all repositories of a target together.
 //!
-//! A lineage is one history of a log, numbered from 1 in each repository. Within one, a transaction's id names one
+//! A lineage is one history of a log, numbered from 1, alike in all repositories. Within one, a transaction's id names one
 //! transaction for ever. A restore puts the database back, so that ids come again for other transactions: that history is
 //! another lineage. A base stands at the beginning of each lineage, and wherever a piece of the log was lost.
 
@@ -79,6 +79,8 @@ pub(crate) enum Found {
     Nothing,
     /// The source goes on where it ends.
     Continues(u32),
+    /// The source has left it, and its end can still be archived.
+    Left(u32),
     /// The source no longer has what follows.
     Gap(u32),
     /// The source holds another history; whether something on record explains it.
@@ -90,30 +92,53 @@ pub(crate) enum Found {
     },
 }
 
+/// What the record says of the repositories of a target that are not looked at: they are away, or take no part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Others {
+    /// The highest number of a history that the source goes on with.
+    pub(crate) followed: u32,
+    /// The highest number of a history that the source has left.
+    pub(crate) left: u32,
+    /// The highest number there is.
+    pub(crate) highest: u32,
+    /// Whether there is one of which nothing is on record.
+    pub(crate) unknown: bool,
+}
+
+/// Numbers that are passed over where a repository may hold histories that nobody here knows of.
+const UNKNOWN_SKIPPED: u32 = 1000;
+
 /// The states of a target's chains after what was found, in the same order.
 ///
-/// A new lineage gets the same number everywhere: that of a repository whose chain already follows the source, or one
-/// above every number there is.
-pub(crate) fn judge(found: &[Found]) -> Result<Vec<Chain>, IllegalTransition> {
-    let followed = found.iter().filter_map(|found| match found {
+/// The history in service has one number everywhere, and a higher one than all that were left: restores compare numbers across
+/// repositories. That is the number of a chain that already follows the source, unless a history that was left has it or a
+/// higher one; then it is one above every number there is, and where another number was used so far, a base begins it.
+pub(crate) fn judge(found: &[Found], others: Others) -> Result<Vec<Chain>, IllegalTransition> {
+    let highest_of = |which: &dyn Fn(&Found) -> Option<u32>| found.iter().filter_map(which).max().unwrap_or(0);
+    let followed = highest_of(&|found| match found {
         Found::Continues(lineage) | Found::Gap(lineage) => Some(*lineage),
-        _ => None,
+        Found::Nothing | Found::Left(_) | Found::Fork { .. } => None,
     });
-    let followed = followed.max();
-    let highest = found.iter().filter_map(|found| match found {
-        Found::Nothing => None,
-        Found::Continues(lineage) | Found::Gap(lineage) | Found::Fork { lineage, .. } => Some(*lineage),
+    let left = highest_of(&|found| match found {
+        Found::Left(lineage) | Found::Fork { lineage, .. } => Some(*lineage),
+        Found::Nothing | Found::Continues(_) | Found::Gap(_) => None,
     });
-    let fresh = highest.max().unwrap_or(0) + 1;
+    let (followed, left) = (followed.max(others.followed), left.max(others.left));
+    let highest = followed.max(left).max(others.highest);
+    let current = match followed > left {
+        true => followed,
+        false if others.unknown && highest > 0 => highest + UNKNOWN_SKIPPED,
+        false => highest + 1,
+    };
+    let moved_on = |lineage: u32| Chain::Whole(lineage).next(Event::HistoryForked)?.next(Event::Explained(current));
     let judged = found.iter().map(|found| match *found {
-        Found::Nothing => Chain::Absent.next(Event::Explained(followed.unwrap_or(fresh))),
-        Found::Continues(lineage) => Chain::Whole(lineage).next(Event::Continued),
-        Found::Gap(lineage) => Chain::Whole(lineage).next(Event::LogLost),
-        Found::Fork { lineage, explained } => {
-            let forked = Chain::Whole(lineage).next(Event::HistoryForked)?;
-            let number = followed.filter(|number| *number > lineage).unwrap_or(fresh);
-            if explained { forked.next(Event::Explained(number)) } else { Ok(forked) }
-        }
+        Found::Nothing => Chain::Absent.next(Event::Explained(current)),
+        Found::Left(lineage) => Chain::Whole(lineage).next(Event::Continued),
+        Found::Continues(lineage) if lineage == current => Chain::Whole(lineage).next(Event::Continued),
+        Found::Gap(lineage) if lineage == current => Chain::Whole(lineage).next(Event::LogLost),
+        Found::Continues(lineage) | Found::Gap(lineage) => moved_on(lineage),
+        Found::Fork { lineage, explained: true } => moved_on(lineage),
+        Found::Fork { lineage, explained: false } => Chain::Whole(lineage).next(Event::HistoryForked),
     });
     judged.collect()
 }
@@ -125,6 +150,7 @@ mod tests {
 
     #[test]
     fn the_usual_ways() {
+        let judge = |found: &[Found]| super::judge(found, Others::default());
         assert_eq!(judge(&[Found::Nothing, Found::Nothing]), Ok(vec![Chain::Opened(1), Chain::Opened(1)]));
         assert_eq!(judge(&[Found::Continues(3), Found::Nothing]), Ok(vec![Chain::Whole(3), Chain::Opened(3)]));
         let fork = |lineage, explained| Found::Fork { lineage, explained };
@@ -132,7 +158,28 @@ mod tests {
         assert_eq!(judge(&[fork(1, false)]), Ok(vec![Chain::Forked(1)]));
         // A repository that was away while the other one began a new lineage joins it.
         assert_eq!(judge(&[Found::Continues(2), fork(1, true)]), Ok(vec![Chain::Whole(2), Chain::Opened(2)]));
-        assert_eq!(judge(&[Found::Gap(2), fork(2, true)]), Ok(vec![Chain::Torn(2), Chain::Opened(3)]));
+        // One history is never known by two numbers, nor two by one.
+        assert_eq!(judge(&[Found::Gap(2), fork(2, true)]), Ok(vec![Chain::Opened(3), Chain::Opened(3)]));
+        assert_eq!(judge(&[Found::Continues(1), fork(3, true)]), Ok(vec![Chain::Opened(4), Chain::Opened(4)]));
+        assert_eq!(judge(&[Found::Continues(2), Found::Continues(3)]), Ok(vec![Chain::Opened(3), Chain::Whole(3)]));
+        assert_eq!(judge(&[Found::Continues(1), fork(1, false)]), Ok(vec![Chain::Opened(2), Chain::Forked(1)]));
+        // What was left is archived to its end, wherever the others are.
+        assert_eq!(judge(&[Found::Left(1), Found::Continues(2)]), Ok(vec![Chain::Whole(1), Chain::Whole(2)]));
+    }
+
+    #[test]
+    fn numbers_of_repositories_that_are_away_are_not_given_again() {
+        let fork = [Found::Fork { lineage: 1, explained: true }];
+        let away = |followed, left, highest| Others { followed, left, highest, unknown: false };
+        assert_eq!(judge(&fork, away(0, 3, 3)), Ok(vec![Chain::Opened(4)]), "what was left there");
+        assert_eq!(judge(&fork, away(3, 2, 3)), Ok(vec![Chain::Opened(3)]), "the history in service is known there");
+        assert_eq!(judge(&fork, away(0, 0, 5)), Ok(vec![Chain::Opened(6)]), "nobody can say any more");
+        assert_eq!(judge(&[Found::Continues(2)], away(0, 3, 3)), Ok(vec![Chain::Opened(4)]));
+        assert_eq!(judge(&[Found::Continues(2)], away(2, 1, 2)), Ok(vec![Chain::Whole(2)]));
+        let unknown = Others { unknown: true, ..Others::default() };
+        assert_eq!(judge(&[Found::Nothing], unknown), Ok(vec![Chain::Opened(1)]), "the very first");
+        assert_eq!(judge(&[Found::Continues(2)], unknown), Ok(vec![Chain::Whole(2)]));
+        assert_eq!(judge(&fork, unknown), Ok(vec![Chain::Opened(1 + UNKNOWN_SKIPPED)]));
     }
 
     fn events() -> impl Strategy<Value = Event> {
@@ -180,15 +227,31 @@ mod tests {
             prop_oneof![
                 Just(Found::Nothing),
                 (1u32..5).prop_map(Found::Continues),
+                (1u32..5).prop_map(Found::Left),
                 (1u32..5).prop_map(Found::Gap),
                 (1u32..5, any::<bool>()).prop_map(|(lineage, explained)| Found::Fork { lineage, explained }),
-            ], 0..5)) {
-            let judged = judge(&found).expect("legal");
+            ], 0..5), others in (0u32..5, 0u32..5, 0u32..5, any::<bool>())) {
+            let (followed, left, more, unknown) = others;
+            let others = Others { followed, left, highest: followed.max(left).max(more), unknown };
+            let judged = judge(&found, others).expect("legal");
             prop_assert_eq!(judged.len(), found.len());
+            let mut current = None;
             for (found, state) in found.iter().zip(judged) {
                 if let Found::Fork { lineage, explained } = found {
                     prop_assert_eq!(matches!(state, Chain::Opened(n) if n > *lineage), *explained);
                     prop_assert_eq!(matches!(state, Chain::Forked(_)), !*explained);
+                }
+                // One number for the history in service, and above all that were left.
+                if let Found::Left(lineage) = found {
+                    prop_assert_eq!(state, Chain::Whole(*lineage));
+                } else if !matches!(state, Chain::Forked(_)) {
+                    prop_assert_eq!(*current.get_or_insert(number(state)), number(state));
+                    prop_assert!(number(state) > left);
+                }
+            }
+            for found in found {
+                if let Found::Left(lineage) | Found::Fork { lineage, .. } = found {
+                    prop_assert!(current.is_none_or(|current| current > lineage));
                 }
             }
         }

@@ -3,18 +3,21 @@
 //! - [`lineage`]: which history a chain goes on in, as a state machine
 //! - [`chain_end`]: where the archive ends in a repository
 //! - [`catch_up`]: whether the ledger knows all that a repository holds
-//! - [`comparison`]: what the source holds there
+//! - [`comparison`]: what the source holds there; [`others`]: the same by the record, of repositories that are away
+//! - [`broken`]: chains of which nothing reaches the end any more
 //! - [`batch`]: writes the batches
 //! - [`merge`]: small batches become larger ones
 //! - [`leftover`]: the batch that is being written, and what a kill leaves of it
 
 mod batch;
+mod broken;
 mod catch_up;
 pub(crate) mod chain_end;
 mod comparison;
 pub(crate) mod leftover;
 pub(crate) mod lineage;
 pub(crate) mod merge;
+mod others;
 
 pub(crate) use comparison::{BasePlace, place_base};
 
@@ -79,8 +82,9 @@ pub fn ship(context: &Context, target: &TargetName, task: &Task) -> Result<bool>
     let Some(lane) = &lane else { return Ok(false) };
     let all = run.target.repositories.clone();
     let base_needed = run.settled(lane, task, |run| run.whole_round(&all, task))?;
+    let broken = run.broken(task)?;
     run.conclude(watch, task)?;
-    Ok(!base_needed.is_empty())
+    Ok(!base_needed.is_empty() || !broken.is_empty())
 }
 
 fn not_available(target: &Target) -> Error {
@@ -152,7 +156,8 @@ impl Run<'_> {
     /// Archives where the chain goes on, takes a base where it needs one, and archives there.
     fn rounds(&mut self, task: &Task) -> Result<()> {
         let all = self.target.repositories.clone();
-        let need_base = self.whole_round(&all, task)?;
+        let mut need_base = self.whole_round(&all, task)?;
+        need_base.extend(self.broken(task)?);
         if need_base.is_empty() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ mod fill;
 pub(crate) mod in_place;
 mod landmark;
 mod log_plan;
+mod outcome;
 mod over;
 mod place;
 mod plan;
@@ -34,7 +35,19 @@ use crate::operation::{records, request, verify};
 use choose::Chosen;
 use log_plan::LogPlan;
 
-/// Restores a backup of a target.
+/// What every program says when a filesystem is full.
+const NO_SPACE: &str = "No space left on device";
+/// Failures of a restore that lie with what a repository holds.
+const OF_A_REPOSITORY: [Code; 6] = [
+    Code::BackupCorrupted,
+    Code::BackupIncomplete,
+    Code::ObjectNotFound,
+    Code::SignatureInvalid,
+    Code::LogCorrupted,
+    Code::LogGap,
+];
+
+/// Restores a backup of a target. What one repository turns out to hold damaged is taken from the next.
 ///
 /// Errors: `BACKUP_NOT_FOUND`, `WRONG_KEY`, `SIGNATURE_INVALID`, `BACKUP_CORRUPTED`, `OBJECT_NOT_FOUND`,
 /// `RESTORE_NOT_EMPTY`, `RESTORE_SERVER_RUNNING`, `BACKUP_NO_SPACE`, `RESTORE_HEALTH_FAILED`, `SWAP_FAILED`.
@@ -52,11 +65,47 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
         false => Vec::new(),
     };
     let _lease = context.reading(&target.name, false)?;
+    let mut chosen = choose_for(context, target, request, task)?;
+    let mut tried = Vec::new();
+    let mut report = loop {
+        let outcome = chosen.outcome();
+        tried.push((chosen.repository.name().to_owned(), chosen.manifest.id.clone()));
+        let failure = match attempt(context, target, request, chosen, task) {
+            Ok(report) => break report,
+            Err(error) => error,
+        };
+        task.check()?;
+        if !OF_A_REPOSITORY.contains(&failure.code()) {
+            return Err(failure);
+        }
+        // What was found damaged on the way is on record by now; what leads to the same elsewhere may be whole. Anything less
+        // is for the operator to ask for.
+        let is_untried = |next: &Chosen| {
+            tried
+                .iter()
+                .all(|(repository, id)| (repository.as_str(), id) != (next.repository.name(), &next.manifest.id))
+        };
+        chosen = match choose_for(context, target, request, task) {
+            Ok(next) if is_untried(&next) && next.outcome() == outcome => next,
+            _ => return Err(failure),
+        };
+        let (id, place) = (&chosen.manifest.id, chosen.repository.name());
+        task.warn(format!("going on with {id} from repository {place}: {failure}"));
+    };
+    report.steps.push(estimate(context, target, &report)?);
+    report.duration_ms = watch.elapsed().as_millis() as u64;
+    if !request.dry_run {
+        records::restored(context, target, &report)?;
+    }
+    Ok(report)
+}
+
+/// What is restored, and from which repository; what the operator has to know of it is told.
+fn choose_for(context: &Context, target: &Target, request: &RestoreRequest, task: &Task) -> Result<Chosen> {
     task.phase("choosing", 0);
-    let mut chosen = choose::choose(context, target, request, task)?;
+    let chosen = choose::choose(context, target, request, task)?;
+    let in_place = request.destination == Destination::InPlace;
     target.driver.check_restore(&chosen.manifest, in_place, &request.options)?;
-    // A standby fetches the log itself, and goes on doing so.
-    let fetched = if request.options.standby.is_some() { chosen.log.take() } else { None };
     if request.backup.is_none() {
         tell_of_newer_objects(context, target, &chosen, task)?;
         tell_of_a_fork(context, target, task)?;
@@ -64,21 +113,28 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     if !chosen.manifest.suspect.is_empty() {
         task.warn(format!("{} was taken of damaged files: {}", chosen.manifest.id, chosen.manifest.suspect.join("; ")));
     }
+    Ok(chosen)
+}
+
+/// Restores what was chosen. What fails leaves nothing behind but what [`over`] says.
+fn attempt(
+    context: &Context,
+    target: &Target,
+    request: &RestoreRequest,
+    mut chosen: Chosen,
+    task: &Task,
+) -> Result<RestoreReport> {
+    // A standby fetches the log itself, and goes on doing so.
+    let fetched = if request.options.standby.is_some() { chosen.log.take() } else { None };
     let name = restore_name(context, target)?;
     task.info(format!("restoring {} from {}", chosen.manifest.id, chosen.repository.name()));
     let mut report = blank_report(&name, &chosen, request);
     report.steps.extend(
         fetched.map(|log| format!("leave {} archived batches to be fetched by the standby", log.batches.len())),
     );
-    let outcome = match &request.destination {
-        Destination::Into(directory) => into(context, target, &chosen, directory, request, &mut report, task),
-        Destination::InPlace => in_place::run(context, target, &chosen, request, &mut report, task),
-    };
-    outcome?;
-    report.steps.push(estimate(context, target, &report)?);
-    report.duration_ms = watch.elapsed().as_millis() as u64;
-    if !request.dry_run {
-        records::restored(context, target, &report)?;
+    match &request.destination {
+        Destination::Into(directory) => into(context, target, &chosen, directory, request, &mut report, task)?,
+        Destination::InPlace => in_place::run(context, target, &chosen, request, &mut report, task)?,
     }
     Ok(report)
 }
@@ -260,5 +316,8 @@ fn refuse_unhealthy(checks: &[HealthCheck]) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Code::RestoreHealthFailed, format!("the restored copy is not healthy: {}", failed.join("; "))))
+    // A server that found no room says nothing about the backup.
+    let full = failed.iter().any(|found| found.contains(NO_SPACE));
+    let code = if full { Code::BackupNoSpace } else { Code::RestoreHealthFailed };
+    Err(Error::new(code, format!("the restored copy is not healthy: {}", failed.join("; "))))
 }

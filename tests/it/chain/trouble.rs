@@ -90,13 +90,19 @@ fn what_is_damaged_in_one_repository_is_taken_from_another() {
             commit(&site, count, &mut states);
             archive(&site);
         }
+        // It is found on the way, told of, and what leads to the same is taken instead: also where nothing is on record yet.
         flip_newest(&site.path("repository"), part);
-        // It is found by the first restore, which hands nothing over; the next one knows.
-        let error = restore(&site, None, &site.path("first")).expect_err("damaged");
-        assert!(matches!(error.code(), Code::BackupCorrupted | Code::LogGap), "{part}: {error}");
-        assert!(!site.path("first").exists());
+        let (state, report) = restored(&site, Some(RecoveryTarget::Transaction(12)));
+        assert_eq!((state, report.repository.as_str()), (live(&site), "second"), "{part}");
         for until in [None, Some(RecoveryTarget::Transaction(12))] {
             assert_eq!(restored(&site, until).0, live(&site), "{part}");
+        }
+        // Where nobody has it whole, nothing less is given unasked, and nothing is left.
+        flip_newest(&site.path("second/repository"), ".log.");
+        if part == ".log." {
+            let error = restore(&site, None, &site.path("less")).expect_err("damaged in both");
+            assert!(matches!(error.code(), Code::BackupCorrupted | Code::LogGap), "{error}");
+            assert!(!site.path("less").exists());
         }
     }
 }
@@ -128,7 +134,13 @@ fn what_lies_under_a_mount_point_is_never_taken_for_the_repository() {
     fs::rename(&repository, &away).expect("unmount");
     fs::create_dir(&repository).expect("a new disk");
     let target = TargetName::new("sim").expect("name");
-    site.ask(&Request::Adopt { target }).expect("adopted");
+    // Who adopts for another reason does not mean the mount point.
+    let adopt = |new_repository| {
+        let adopted = site.ask(&Request::Adopt { target: target.clone(), new_repository });
+        adopted.map(drop).map_err(|error| error.code())
+    };
+    assert_eq!(adopt(false), Err(Code::RepositoryForeign));
+    assert_eq!(adopt(true), Ok(()));
     site.backup("sim");
     fs::rename(&repository, site.path("other")).expect("unmount");
     fs::rename(&away, &repository).expect("mount the old one");
@@ -240,6 +252,27 @@ fn refused(site: &Site, path: &Path, what: &str) {
         "{what}: {error}"
     );
     assert!(!out.exists(), "{name}, {what}: the refused restore left {}", out.display());
+}
+
+// req: X2 D1
+#[test]
+fn what_is_archived_behind_something_damaged_gets_a_new_base_at_once() {
+    for part in [".base.", ".log."] {
+        let (site, mut states) = archived(4, &[6, 3]);
+        flip_newest(&site.path("repository"), part);
+        // As long as nobody knows, the archive goes on.
+        commit(&site, 2, &mut states);
+        assert_eq!(archive(&site).bases.len(), 0);
+        assert!(site.verify().is_err());
+        commit(&site, 2, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.gaps.len(), report.bases.len()), (1, 1), "{part}: {report:?}");
+        assert_eq!(restored(&site, None).0, live(&site), "{part}");
+        commit(&site, 2, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.gaps.len(), report.bases.len()), (0, 0), "{part}: {report:?}");
+        assert_eq!(restored(&site, None).0, live(&site), "{part}");
+    }
 }
 
 // req: X2

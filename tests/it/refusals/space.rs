@@ -116,3 +116,24 @@ fn a_restore_onto_a_full_disk_clears_what_it_wrote() {
     assert_eq!(fs::read_dir(&small).expect("list").count(), 0, "the directory was not cleared");
     as_if_nothing_happened(&site);
 }
+
+// req: B5 K7
+#[test]
+fn a_state_directory_without_room_is_called_that_and_nothing_else() {
+    let site = Site::simulated();
+    let Some(_small) = Small::mount(&site.path("state"), "size=2m,mode=700") else { return };
+    let first = site.backup("sim");
+    let ballast = site.path("state/ballast");
+    for left in [0, 1, 4, 8] {
+        let mut file = fs::File::create(&ballast).expect("ballast");
+        while file.write_all(&[1; 4096]).is_ok() {}
+        let full = file.metadata().expect("length").len();
+        file.set_len(full - left * 4096).expect("room");
+        let said = failed_by_name(&site, &["backup", "sim"], Code::BackupNoSpace);
+        assert!(!said.contains("rescan"), "{left} pages: {said}");
+        fs::remove_file(&ballast).expect("room");
+    }
+    assert_eq!(listed(&site), [first.id.to_string()]);
+    site.backup("sim");
+    site.verify().expect("sound");
+}

@@ -1,0 +1,51 @@
+//! What is on record of a target's repositories that an archive or a base does not go into: one that is away may hold
+//! histories whose numbers must not be given again, or the very one that is in service.
+
+use super::lineage::Others;
+use crate::artifact::log_batch::LogMark;
+use crate::base::Result;
+use crate::base::task::Task;
+use crate::driver::Source;
+use crate::driver::log::{LogSource, Resumption};
+use crate::operation::backup::objects::Branch;
+use crate::operation::context::{Context, Target};
+use crate::operation::log_records;
+
+/// Compares the source with where the chains of all repositories but `branches` end, as far as that is on record.
+pub(super) fn on_record(
+    context: &Context,
+    target: &Target,
+    log: &dyn LogSource,
+    source: &Source,
+    branches: &[Branch],
+    task: &Task,
+) -> Result<Others> {
+    let mut others = Others::default();
+    // One that is here and failed is compared by the record as well.
+    let looked_at = |name: &str| branches.iter().any(|branch| branch.is_alive() && branch.repository.name() == name);
+    for name in target.repositories.iter().filter(|name| !looked_at(name)) {
+        task.check()?;
+        let Some((lineage, mark)) = end(context, target, name, &source.data_identity)? else {
+            others.unknown |= context.ledger.repository_id(name)?.is_none();
+            continue;
+        };
+        others.highest = others.highest.max(lineage);
+        // What cannot be compared counts with its number alone.
+        match log.resume(&mark, task) {
+            Ok(Resumption::Continues(reader)) if !reader.is_left() => others.followed = others.followed.max(lineage),
+            Ok(Resumption::Continues(_) | Resumption::Forked(_)) => others.left = others.left.max(lineage),
+            Ok(Resumption::Gap(_)) | Err(_) => {}
+        }
+    }
+    Ok(others)
+}
+
+/// The number of the newest history of a log in a repository, and where its chain ends.
+fn end(context: &Context, target: &Target, repository: &str, stream: &str) -> Result<Option<(u32, LogMark)>> {
+    let bases = context.ledger.log_bases(&target.name)?.into_iter();
+    let bases = bases.filter(|base| base.chain.repository == repository && base.chain.stream == stream);
+    let base =
+        bases.map(|base| (base.chain.lineage, base.mark)).max_by_key(|(lineage, mark)| (*lineage, mark.transaction));
+    let batch = log_records::last_batch(context, target, repository, stream)?.map(|batch| (batch.lineage, batch.end));
+    Ok(base.into_iter().chain(batch).max_by_key(|(lineage, mark)| (*lineage, mark.transaction)))
+}
