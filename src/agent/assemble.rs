@@ -348,6 +348,7 @@ fn postgres_settings(target: &TargetSettings, settings: &PostgresSettings, state
         spool: state.join("spool").join(target.name.as_str()),
         spool_limit: target.limits.spool,
         spool_drop: target.limits.spool_full == SpoolFull::Drop,
+        by_slot: settings.wal_by_slot,
     }
 }
 

@@ -68,6 +68,7 @@ pub const KEYS: &[Key] = &[
     Key::new("target.*.user", ONE_LINE, Value("\"neo4j-backup\""), "the role").only(POSTGRESQL),
     Key::new("target.*.databases", Kind::List(rule::line), Value("[]"), "what logical dumps hold; empty = all").only(POSTGRESQL).example("[\"metrics\"]"),
     Key::new("target.*.full", choice(&["base", "dump"]), Value("\"base\""), "how a full backup is taken").only(POSTGRESQL),
+    Key::new("target.*.wal", choice(&["push", "slot"]), Value("\"push\""), "\"push\": `archive_command` hands the log over; \"slot\": a replication slot holds it until it is taken from `pg_wal`").only(POSTGRESQL),
     Key::new("target.*.dump_format", choice(&["custom", "plain"]), Value("\"custom\""), "how a logical dump writes each database: for pg_restore, or as SQL").only(POSTGRESQL),
     Key::new("target.*.unit", Kind::Text(rule::unit), Discovered("the package's unit, where its file exists"), "the systemd unit a restore stops and starts; \"none\" = it must not").only(SERVERS).example("\"neo4j.service\""),
     Key::new("target.*.stop_command", Kind::Command, Unset("the unit is stopped"), "stops the server and returns when it has stopped; never read by a shell").only(SERVERS).example("[\"/usr/bin/neo4j\", \"stop\"]").alternative(),

@@ -404,6 +404,8 @@ pub struct PostgresSettings {
     pub plain_dumps: bool,
     /// How often the log is shipped between the timers; `None` = not.
     pub continuous: Option<Duration>,
+    /// Whether a replication slot holds the log until it is taken, and not `archive_command` hands it over.
+    pub wal_by_slot: bool,
     /// `15/main`, where it is a cluster of Debian's tools.
     pub cluster: Option<String>,
     /// Where `postgresql.conf` and `pg_hba.conf` are when that is not the data directory.

@@ -10,6 +10,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::Write;
 
 /// The log of a database.
@@ -37,9 +38,9 @@ pub trait LogSource: Send + Sync {
     fn release(&self) {}
 
     /// Called before a run of the archive: has the server finish what was committed until now, where it would keep it
-    /// to itself otherwise. Error `NOT_AVAILABLE` if the server is not set up for that; after others, what is there can
-    /// be archived all the same.
-    fn finish_current(&self, _task: &Task) -> Result<()> {
+    /// to itself otherwise, and gives `hand_over` the files that are fetched from it. Error `NOT_AVAILABLE` if the server is
+    /// not set up for that; after others, what is there can be archived all the same.
+    fn finish_current(&self, _hand_over: HandOver<'_>, _task: &Task) -> Result<()> {
         Ok(())
     }
 
@@ -55,6 +56,10 @@ pub trait LogSource: Send + Sync {
         Ok(())
     }
 }
+
+/// Takes in a file of the log under the name that the server gave it, as [`LogInbox::take_in`] does. Error `SPOOL_FULL` where it
+/// has to stay with the server.
+pub type HandOver<'a> = &'a mut dyn FnMut(&str, &mut File) -> Result<()>;
 
 /// Whether a log goes on where its archive ends.
 pub enum Resumption {
@@ -218,7 +223,7 @@ pub trait LogInbox: Send + Sync {
 
     /// Takes in what `piece` holds under the name that the server gave it. When this returns it is durable, unless the
     /// answer says otherwise. Errors: `USAGE`, `LOG_CORRUPTED`, `OWNER_CONFLICT`, `OBJECT_CONFLICT`.
-    fn take_in(&self, name: &str, piece: &mut std::fs::File) -> Result<Intake>;
+    fn take_in(&self, name: &str, piece: &mut File) -> Result<Intake>;
 
     /// Bytes that wait, and how many may.
     fn filling(&self) -> (u64, u64);
@@ -231,7 +236,7 @@ pub trait LogOutbox: Send + Sync {
     fn asked(&self, name: &str) -> Result<Asked>;
 
     /// The file of that name, where it still waits to be archived.
-    fn waiting(&self, name: &str) -> Result<Option<std::fs::File>>;
+    fn waiting(&self, name: &str) -> Result<Option<File>>;
 
     /// What the server calls file `file` of a history, of `length` bytes; `None` where no whole file has so many.
     fn name_of(&self, history: &str, file: u64, length: u64) -> Option<String>;

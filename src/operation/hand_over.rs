@@ -35,15 +35,23 @@ impl Notice {
 /// the server's data, or is root or the agent itself.
 pub fn run(context: &Context, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
     let inbox = authorise(context.target(target)?, caller, "archive_command")?;
-    take_in(target, inbox, name, piece, &mut |notice| {
-        notice.emit(target);
-        let (event, _) = log_records::event_of(notice.occasion);
-        let severity = if notice.occasion == Occasion::LogSpoolFull { Severity::Error } else { Severity::Warning };
-        let actor = "neo4j-backupd";
-        let happening = Happening { severity, name: event, target: Some(target), job: None, actor, text: &notice.text };
-        // The journal has it; a ledger that cannot take it must not stop the archiving.
-        let _ = records::event(context, happening);
-    })
+    take_in(target, inbox, name, piece, &mut |notice| tell(context, target, notice))
+}
+
+/// [`take_in`] for what the agent fetches from the server itself, with its notices in the ledger too.
+pub(crate) fn fetched(context: &Context, target: &Target, name: &str, piece: &mut File) -> Result<()> {
+    let inbox = target.driver.log_inbox().ok_or_else(|| not_handed_over(&target.name))?;
+    take_in(&target.name, inbox, name, piece, &mut |notice| tell(context, &target.name, notice))
+}
+
+fn tell(context: &Context, target: &TargetName, notice: &Notice) {
+    notice.emit(target);
+    let (event, _) = log_records::event_of(notice.occasion);
+    let severity = if notice.occasion == Occasion::LogSpoolFull { Severity::Error } else { Severity::Warning };
+    let actor = "neo4j-backupd";
+    let happening = Happening { severity, name: event, target: Some(target), job: None, actor, text: &notice.text };
+    // The journal has it; a ledger that cannot take it must not stop the archiving.
+    let _ = records::event(context, happening);
 }
 
 /// Whether `caller` is who a server's `command` runs as: the owner of its data, or root or the agent itself.

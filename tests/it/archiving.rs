@@ -8,6 +8,7 @@ mod fetch;
 mod in_place;
 mod push;
 mod rounds;
+mod slot;
 mod standby;
 mod tablespaces;
 mod timelines;

@@ -64,6 +64,7 @@ fn settings(server: &PostgresServer) -> PostgresDriverSettings {
         spool: server.directory.join("spool"),
         spool_limit: 1 << 30,
         spool_drop: false,
+        by_slot: false,
     }
 }
 

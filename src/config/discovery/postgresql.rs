@@ -59,6 +59,10 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Option<PostgresSettings> {
     if let (PostgresFull::Dump, Some(_), Some(said)) = (full, continuous, reader.said("continuous")) {
         reader.r.wrong(&said, "needs base backups, from which the log goes on; `full = \"dump\"` takes none");
     }
+    let wal_by_slot = reader.text("wal") == "slot";
+    if let (PostgresFull::Dump, true, Some(said)) = (full, wal_by_slot, reader.said("wal")) {
+        reader.r.wrong(&said, "needs base backups, from which the log goes on; `full = \"dump\"` takes none");
+    }
     Some(PostgresSettings {
         host: host(reader, &cluster, &running),
         port: port(reader, &cluster, &running),
@@ -66,6 +70,7 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Option<PostgresSettings> {
         plain_dumps: reader.text("dump_format") == "plain",
         full,
         continuous,
+        wal_by_slot,
         data_directory,
         bin_directory,
         databases,

@@ -60,6 +60,7 @@ fn the_short_form_is_completed_on_a_debian_host() {
             full: PostgresFull::Base,
             plain_dumps: false,
             continuous: None,
+            wal_by_slot: false,
             cluster: Some("15/main".into()),
             config_directory: Some(path("/etc/postgresql/15/main")),
         }

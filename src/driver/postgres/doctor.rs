@@ -1,6 +1,6 @@
 //! Everything that is wrong or weak about a cluster's settings, rights and versions, each with its remedy.
 
-use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
+use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, within};
 use super::inspection::{setting, version_num};
 use super::tools::Tools;
 use super::wal::source::PostgresLog;
@@ -10,6 +10,7 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::Finding;
 use crate::driver::log::LogInbox;
+use postgres::Client;
 use std::fs;
 
 /// Programs that backups and restores use, and whether they cannot do without.
@@ -30,20 +31,22 @@ pub(crate) fn examine(
 ) -> Vec<Finding> {
     let mut found = files(settings);
     let (asked, role, target) = (address.clone(), settings.user.clone(), settings.target.clone());
+    let by_slot = settings.by_slot;
     let data_major = control_file::major_version(&settings.data_directory).ok();
-    let major = match within(TALK_TIMEOUT, "examining the server", task, move || server(&asked, &role, &target)) {
-        Ok((major, of_server)) => {
-            found.extend(of_server);
-            if let Err(cause) = inspection::inspect(settings, address, tools, task) {
-                found.push(of_error("inspection-failed", &cause));
+    let major =
+        match within(TALK_TIMEOUT, "examining the server", task, move || server(&asked, &role, &target, by_slot)) {
+            Ok((major, of_server)) => {
+                found.extend(of_server);
+                if let Err(cause) = inspection::inspect(settings, address, tools, task) {
+                    found.push(of_error("inspection-failed", &cause));
+                }
+                Some(major)
             }
-            Some(major)
-        }
-        Err(cause) => {
-            found.push(unreachable(settings, &cause));
-            data_major
-        }
-    };
+            Err(cause) => {
+                found.push(unreachable(settings, &cause));
+                data_major
+            }
+        };
     found.extend(programs(tools, major, task));
     found.extend(spool(log));
     if major.is_some() && found.iter().all(|finding| finding.severity < Severity::Error) {
@@ -114,7 +117,7 @@ fn files(settings: &PostgresDriverSettings) -> Vec<Finding> {
 }
 
 /// What the running server says; and its major version.
-fn server(address: &Address, role: &str, target: &str) -> Result<(u32, Vec<Finding>)> {
+fn server(address: &Address, role: &str, target: &str, by_slot: bool) -> Result<(u32, Vec<Finding>)> {
     let mut client = address.connect_any(CATALOG_TIMEOUT)?;
     let version_num = version_num(&mut client)?;
     let major = version_num.max(0) as u32 / 10_000;
@@ -142,7 +145,8 @@ fn server(address: &Address, role: &str, target: &str) -> Result<(u32, Vec<Findi
         let fix = "stop the server, run `pg_checksums --enable -D DATA_DIRECTORY`, start it";
         found.push(finding("no-data-checksums", Severity::Warning, text, fix));
     }
-    match wal::server::obstacle(&mut client, target)? {
+    let obstacle = if by_slot { None } else { wal::server::obstacle(&mut client, target)? };
+    match obstacle {
         Some(why) => {
             let text = format!("the log is not archived, so that only full backups can be restored: {why}");
             found.push(finding("log-not-archived", Severity::Warning, text, wal::server::remedy(target)));
@@ -153,6 +157,7 @@ fn server(address: &Address, role: &str, target: &str) -> Result<(u32, Vec<Findi
         }
         None => {}
     }
+    found.extend(slot(&mut client, target, by_slot)?);
     for name in ["fsync", "full_page_writes"] {
         if setting(&mut client, name)?.as_deref() == Some("off") {
             let text = format!("{name} is off: a crash of the host can damage the cluster beyond recovery");
@@ -161,6 +166,47 @@ fn server(address: &Address, role: &str, target: &str) -> Result<(u32, Vec<Findi
         }
     }
     Ok((major, found))
+}
+
+/// What is wrong with the replication slot that holds the log, or held it once.
+fn slot(client: &mut Client, target: &str, by_slot: bool) -> Result<Vec<Finding>> {
+    let name = wal::slot::name(target);
+    let Some(standing) = wal::slot::standing(client, &name)? else { return Ok(Vec::new()) };
+    let held = bytes::human(standing.held);
+    if !by_slot {
+        let text = format!(
+            "the replication slot {name} holds {held} of log for nobody, and more every day, until the server's disk is full: \
+             the target has no `wal = \"slot\"` any more"
+        );
+        return Ok(vec![finding("slot-left-behind", Severity::Error, text, wal::slot::drop_statement(&name))]);
+    }
+    let archive = format!("neo4j-backupctl backup {target} --type incremental");
+    if standing.lost {
+        let text =
+            format!("the server let go of log that the replication slot {name} held: what was not archived is lost");
+        return Ok(vec![finding("slot-lost", Severity::Error, text, archive)]);
+    }
+    // In megabytes, whatever it is shown in; -1 = without end.
+    let statement = "SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'";
+    let bound: i64 = client.query_one(statement, &[]).map_err(asking("max_slot_wal_keep_size"))?.get(0);
+    let mut found = Vec::new();
+    match u64::try_from(bound) {
+        Err(_) => {
+            let text = "max_slot_wal_keep_size is -1: while nothing is archived, the log that the replication slot holds grows \
+                        until the server's disk is full";
+            let fix = "ALTER SYSTEM SET max_slot_wal_keep_size = '20GB'; SELECT pg_reload_conf();";
+            found.push(finding("slot-without-bound", Severity::Warning, text, fix));
+        }
+        Ok(megabytes) if u128::from(standing.held) * 2 > u128::from(megabytes) << 20 => {
+            let text = format!(
+                "the replication slot {name} holds {held} of log; at {megabytes} MB (max_slot_wal_keep_size) the server lets \
+                 go of what was not archived"
+            );
+            found.push(finding("slot-fills", Severity::Error, text, archive));
+        }
+        Ok(_) => {}
+    }
+    Ok(found)
 }
 
 /// Log that waits because a repository does not take it.

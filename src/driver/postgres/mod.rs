@@ -91,6 +91,8 @@ pub struct PostgresDriverSettings {
     pub spool_limit: u64,
     /// Whether what finds no room there is given up instead of refused.
     pub spool_drop: bool,
+    /// Whether a replication slot holds the log for the spool, and not `archive_command` hands it over.
+    pub by_slot: bool,
 }
 
 /// A PostgreSQL cluster.
@@ -115,7 +117,8 @@ impl PostgresDriver {
         };
         let tools = Tools { bin_directory: settings.bin_directory.clone(), launcher };
         let spool = Spool::new(settings.spool.clone(), settings.spool_limit, settings.spool_drop);
-        let log = PostgresLog::new(settings.target.clone(), settings.data_directory.clone(), address.clone(), spool);
+        let (target, data_directory) = (settings.target.clone(), settings.data_directory.clone());
+        let log = PostgresLog::new(target, data_directory, address.clone(), spool, settings.by_slot);
         PostgresDriver { settings, address, tools, log }
     }
 
@@ -198,6 +201,11 @@ impl Driver for PostgresDriver {
             inspection::setting(&mut address.connect_any(CATALOG_TIMEOUT)?, "wal_segment_size")
         })?;
         let size = size.and_then(|text| text.parse().ok()).unwrap_or(0);
+        // From before the base on, so that nothing is missing between its end and the first increment.
+        if let Err(cause) = self.log.reserve(task) {
+            task.check()?;
+            task.warn(format!("the log after this backup is not held for the archive: {}", cause.message()));
+        }
         let weaknesses = base_backup::weaknesses(&self.address, &self.settings.databases, task)?;
         let full = match online::prepare(&self.settings, &self.address, task)? {
             Outlook::Ready(ready) => online::begin(*ready, self.settings.lanes, weaknesses, task)?,

@@ -35,13 +35,14 @@ use crate::operation::backup::preparation::claim;
 use crate::operation::context::{Context, Lane, Target};
 use crate::operation::preflight::{self, Need};
 use crate::operation::request::{ArchiveRequest, BackupRequest};
-use crate::operation::{backup, log_records};
+use crate::operation::{backup, hand_over, log_records};
 use crate::repository::catalog::Repository;
 use crate::telemetry::record::Occasion;
 use batch::{Chained, Group};
 use catch_up::Holdings;
 use comparison::{Compared, Lost};
 use lineage::Chain;
+use std::fs::File;
 
 /// Groups of batches that one run merges at most: shipping goes before.
 const MERGES_AT_ONCE: usize = 4;
@@ -131,7 +132,9 @@ impl Run<'_> {
     fn have_current_finished(&mut self, task: &Task) -> Result<()> {
         let all = self.target.repositories.clone();
         for _ in 0..ROOM_ROUNDS_MAX {
-            match self.log.finish_current(task) {
+            let (context, target) = (self.context, self.target);
+            let mut hand_over = |name: &str, piece: &mut File| hand_over::fetched(context, target, name, piece);
+            match self.log.finish_current(&mut hand_over, task) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code() == Code::NotAvailable => return Err(error),
                 Err(error) if error.code() == Code::SpoolFull => {

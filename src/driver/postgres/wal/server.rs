@@ -62,22 +62,34 @@ pub(crate) struct Finished {
     pub(crate) last: Segment,
     /// Everything that was committed before this is in that segment or before.
     pub(crate) until: Timestamp,
+    /// Bytes of a segment.
+    pub(crate) segment_size: u64,
 }
 
-/// Commits a heartbeat and has the server finish the segment that it is in.
-pub(crate) fn finish_segment(address: &Address, target: &str, data_directory: &Path) -> Result<Finished> {
-    let mut client = address.connect_any(CATALOG_TIMEOUT)?;
+/// `NOT_AVAILABLE` for a standby, which writes no log of its own.
+pub(crate) fn refuse_standby(client: &mut Client, target: &str) -> Result<()> {
     let replica: bool =
         client.query_one("SELECT pg_is_in_recovery()", &[]).map_err(asking("the server's role"))?.get(0);
-    if replica {
-        let text = format!("the server of {target} is a standby, whose log is its primary's");
-        return Err(Error::new(Code::NotAvailable, text).with_hint("archive on the primary"));
+    if !replica {
+        return Ok(());
     }
-    if let Some(why) = obstacle(&mut client, target)? {
+    let text = format!("the server of {target} is a standby, whose log is its primary's");
+    Err(Error::new(Code::NotAvailable, text).with_hint("archive on the primary"))
+}
+
+/// Commits a heartbeat and has the server finish the segment that it is in. `handed_over` = by `archive_command`, which has to
+/// be set for that.
+pub(crate) fn finish_segment(
+    client: &mut Client,
+    address: &Address,
+    (target, handed_over): (&str, bool),
+    data_directory: &Path,
+) -> Result<Finished> {
+    if let Some(why) = if handed_over { obstacle(client, target)? } else { None } {
         return Err(Error::new(Code::NotAvailable, format!("the log of {target} cannot be archived: {why}"))
             .with_hint(remedy(target)));
     }
-    let size = setting(&mut client, "wal_segment_size")?.and_then(|text| text.parse::<u64>().ok());
+    let size = setting(client, "wal_segment_size")?.and_then(|text| text.parse::<u64>().ok());
     let size = size
         .ok_or_else(|| Error::new(Code::PostgresUnsupported, "the server does not say how large its segments are"))?;
     let statement = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8, pg_current_wal_insert_lsn()::text, \
@@ -90,7 +102,7 @@ pub(crate) fn finish_segment(address: &Address, target: &str, data_directory: &P
     let untouched = || here - current.start(size) <= UNTOUCHED || is_quiet(data_directory, current, size, here);
     if current.number > 0 && untouched() {
         // Nobody wrote anything since the last segment was ended.
-        return Ok(Finished { last: Segment { number: current.number - 1, ..current }, until });
+        return Ok(Finished { last: Segment { number: current.number - 1, ..current }, until, segment_size: size });
     }
     let heartbeat = "SET default_transaction_read_only = off; SET synchronous_commit = local; \
                      SELECT pg_logical_emit_message(true, 'neo4j-backup', '')";
@@ -101,7 +113,7 @@ pub(crate) fn finish_segment(address: &Address, target: &str, data_directory: &P
         if refused { error.recode(Code::NotAvailable).with_hint(grant(&address.user)) } else { error }
     })?;
     let end = position(&row.get::<_, String>(0))?;
-    Ok(Finished { last: Segment::holding(timeline, end.saturating_sub(1), size), until })
+    Ok(Finished { last: Segment::holding(timeline, end.saturating_sub(1), size), until, segment_size: size })
 }
 
 /// Where the log ends now.

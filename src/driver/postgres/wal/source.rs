@@ -11,12 +11,11 @@ use super::spool::{ClusterSpool, Held, Spool};
 use crate::artifact::digest::sha256_hex;
 use crate::artifact::log_batch::{LogMark, LogSegment};
 use crate::artifact::log_point::Lsn;
-use crate::base::clock::wait_until;
 use crate::base::process::OsUser;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
-use crate::driver::log::{Intake, LogChunk, LogInbox, LogReader, LogSource, Resumption};
-use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
+use crate::driver::log::{HandOver, Intake, LogChunk, LogInbox, LogReader, LogSource, Resumption};
+use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, within};
 use crate::driver::postgres::{control_file, postmaster};
 use crate::driver::ranges::{Range, RangesReader};
 use jiff::Timestamp;
@@ -25,7 +24,6 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// Where `pg_control` has the timeline of the last checkpoint.
 const CHECKPOINT_TIMELINE: usize = 48;
@@ -37,18 +35,16 @@ const HISTORY_BYTES_MAX: u64 = 64 << 10;
 const TIMELINE_MAX: u32 = 1 << 24;
 /// Most segments in one batch.
 const SEGMENTS_MAX: usize = 64;
-/// How long the server may take to hand over the segment that it has just finished.
-const ARCHIVING_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the spool is looked at meanwhile.
-const ARCHIVING_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The log of one cluster.
 pub(crate) struct PostgresLog {
     /// The target's name, as `archive_command` has it.
-    target: String,
+    pub(super) target: String,
     pub(super) data_directory: PathBuf,
-    address: Address,
+    pub(super) address: Address,
     spool: Spool,
+    /// Whether a replication slot holds it, and not `archive_command` hands it over.
+    pub(super) by_slot: bool,
     /// Where the server ended its log for this run.
     finished: Mutex<Option<Finished>>,
 }
@@ -95,8 +91,14 @@ pub(crate) fn timeline_of(mark: &LogMark) -> Option<u32> {
 
 impl PostgresLog {
     /// The log of the cluster in `data_directory`.
-    pub(crate) fn new(target: String, data_directory: PathBuf, address: Address, spool: Spool) -> PostgresLog {
-        PostgresLog { target, data_directory, address, spool, finished: Mutex::new(None) }
+    pub(crate) fn new(
+        target: String,
+        data_directory: PathBuf,
+        address: Address,
+        spool: Spool,
+        by_slot: bool,
+    ) -> PostgresLog {
+        PostgresLog { target, data_directory, address, spool, by_slot, finished: Mutex::new(None) }
     }
 
     /// The target's name.
@@ -128,38 +130,6 @@ impl PostgresLog {
 
     fn finished(&self) -> Option<Finished> {
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Waits until a segment that the server has finished is here.
-    fn await_segment(&self, last: Segment, task: &Task) -> Result<()> {
-        let spool = self.spooled()?;
-        let size = spool.segments()?.size;
-        // Before the first segment came nobody knows how they are named; the usual size is a guess that is corrected.
-        let name = || Ok::<_, Error>(last.name(spool.segments()?.size.or(size).unwrap_or(16 << 20)));
-        let mut here = Ok(false);
-        wait_until(ARCHIVING_TIMEOUT, ARCHIVING_INTERVAL, || {
-            here = name().map(|name| spool.has_had(&name));
-            task.cancel().is_cancelled() || spool.is_full() || !matches!(here, Ok(false))
-        });
-        task.check()?;
-        if here? {
-            return Ok(());
-        }
-        if spool.is_full() {
-            let text = format!("the server of {} keeps {}: there is no room for it in the spool", self.target, name()?);
-            return Err(Error::new(Code::SpoolFull, text));
-        }
-        let address = self.address.clone();
-        let says = within(TALK_TIMEOUT, "asking for the archiver", task, move || server::archiver_says(&address));
-        let text = format!(
-            "the server of {} did not hand over {} within {} s: {}",
-            self.target,
-            name()?,
-            ARCHIVING_TIMEOUT.as_secs(),
-            says.unwrap_or_else(|error| error.message().to_owned())
-        );
-        Err(Error::new(Code::PostgresToolFailed, text)
-            .with_hint("the server's own log says why its archive_command failed; it tries again by itself"))
     }
 }
 
@@ -250,17 +220,14 @@ impl LogSource for PostgresLog {
             .ok()
     }
 
-    fn finish_current(&self, task: &Task) -> Result<()> {
+    fn finish_current(&self, hand_over: HandOver<'_>, task: &Task) -> Result<()> {
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
         if !postmaster::is_running(&self.data_directory)? {
             // What a stopped server has not handed over, it hands over when it runs again.
             task.info(format!("the server of {} does not run: what it has handed over is archived", self.target));
             return Ok(());
         }
-        let (address, target, data) = (self.address.clone(), self.target.clone(), self.data_directory.clone());
-        let finish = move || server::finish_segment(&address, &target, &data);
-        let finished = within(TALK_TIMEOUT, "ending the segment", task, finish)?;
-        self.await_segment(finished.last, task)?;
+        let finished = if self.by_slot { self.finish_by_slot(hand_over, task)? } else { self.finish_by_command(task)? };
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(finished);
         Ok(())
     }
