@@ -45,6 +45,8 @@ stage unit cargo test --release --locked --lib --bins
 stage documentation cargo test --release --locked --doc
 # Its findings name file and line themselves.
 stage tidy env RUST_BACKTRACE=0 cargo test --release --locked --test tidy
+# These wait for servers for almost half of their time.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
 stage integration cargo test --release --locked --test it
 
 printf '\nTime of each stage\n'

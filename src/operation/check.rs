@@ -6,7 +6,6 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
-use crate::ledger::log::LogEnd;
 use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
 use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::log_reach::{self, Standing};
@@ -226,10 +225,12 @@ fn unarchived_restore(context: &Context, target: &Target, add: &mut dyn FnMut(Fi
     let Some((at, reached)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
     let ends = context.ledger.log_ends(&target.name)?;
     let bases = context.ledger.log_bases(&target.name)?;
-    let of_log = ends.iter().map(|end| &end.chain).chain(bases.iter().map(|base| &base.chain));
-    let newest = of_log.filter(|chain| chain.stream == reached.stream).map(|chain| chain.lineage).max();
-    let beyond = |end: &LogEnd| reached.transaction.is_some_and(|state| end.transaction > state);
-    if newest == Some(reached.lineage) && ends.iter().any(|end| end.chain.lineage == reached.lineage && beyond(end)) {
+    let of_ends = ends.iter().map(|end| (&end.chain, end.transaction, end.covered_until));
+    let of_bases = bases.iter().map(|base| (&base.chain, base.mark.transaction, base.finished_at));
+    let known: Vec<_> = of_ends.chain(of_bases).filter(|(chain, ..)| chain.stream == reached.stream).collect();
+    let state = (reached.lineage, reached.transaction.unwrap_or(u64::MAX));
+    let since = known.iter().any(|(.., taken)| *taken > at);
+    if !since && known.iter().any(|(chain, end, _)| (chain.lineage, *end) > state) {
         add(Finding {
             code: "restored-not-archived".to_owned(),
             severity: Severity::Warning,

@@ -64,6 +64,12 @@ fn open(site: &Site, name: &str, data: &Path, version: Option<&'static str>) -> 
     Neo4jServer::start(&root, &options)
 }
 
+/// Where a restore of all that is archived would end.
+fn planned_end(site: &Site) -> u64 {
+    let planned = RestoreRequest { dry_run: true, ..restore_request("graph", Destination::Into(site.path("planned"))) };
+    restored(site, planned).reached.and_then(|reached| reached.transaction).expect("a transaction")
+}
+
 // req: X2 B8
 #[test]
 fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_replayed() {
@@ -96,6 +102,7 @@ fn counts_of_a_quiet_graph_are_compared_with_its_base_but_not_with_what_was_repl
     server.cypher("CREATE (:Person {id: 5000})");
     let after = rounds::archive(&site);
     assert_eq!((after.bases.len(), after.repositories[0].lineage, after.gaps.len()), (0, 1, 0), "{after:?}");
+    assert_eq!(planned_end(&site), after.repositories[0].to_transaction, "what came after is no history that was left");
 
     // It was archived and is taken back, by the very agent that has archived and holds the log open: history goes on
     // under a lineage of its own, from a base of its own.

@@ -89,6 +89,14 @@ impl Look {
         Look { found: Found::Fork { lineage, explained: self.explained }, difference: Some(why), ..self }
     }
 
+    /// After a restore the source may go on exactly where this chain ends, while a repository that is away holds a later history
+    /// that was left: then it goes on under a number that none has.
+    fn begin_anew_where_unsure(&mut self, others: Others) {
+        if let (Found::Continues(lineage), true, Some(_)) = (self.found, self.explained, others.unsure_at) {
+            self.found = Found::Fork { lineage, explained: true };
+        }
+    }
+
     /// A history that can still be archived to its end may have been left by the source: a base is of the next one.
     fn stand_where_the_source_is(&mut self) {
         if let Found::Left(lineage) = self.found {
@@ -107,8 +115,9 @@ pub(super) fn compare_all(
     branches: Vec<Branch>,
     task: &Task,
 ) -> Result<Vec<Compared>> {
-    let looks = look_at_all(context, target, log, source, &branches, task)?;
+    let mut looks = look_at_all(context, target, log, source, &branches, task)?;
     let others = others::on_record(context, target, log, source, &branches, task)?;
+    looks.iter_mut().for_each(|look| look.begin_anew_where_unsure(others));
     let chains = judge(&looks, others)?;
     let mut compared = Vec::new();
     for ((branch, look), chain) in branches.into_iter().zip(looks).zip(chains) {
@@ -141,6 +150,7 @@ pub(crate) fn place_base(
     let mut looks = look_at_all(context, target, log, source, branches, task)?;
     looks.iter_mut().for_each(Look::stand_where_the_source_is);
     let others = others::on_record(context, target, log, source, branches, task)?;
+    looks.iter_mut().for_each(|look| look.begin_anew_where_unsure(others));
     let chains = judge(&looks, others)?;
     for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
         if let Some(error) = &look.unread {

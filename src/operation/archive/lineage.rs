@@ -101,18 +101,16 @@ pub(crate) struct Others {
     pub(crate) left: u32,
     /// The highest number there is.
     pub(crate) highest: u32,
-    /// Whether there is one of which nothing is on record.
-    pub(crate) unknown: bool,
+    /// Now, in seconds since 1970, if there is one that may hold histories of which nothing is on record.
+    pub(crate) unsure_at: Option<u32>,
 }
-
-/// Numbers that are passed over where a repository may hold histories that nobody here knows of.
-const UNKNOWN_SKIPPED: u32 = 1000;
 
 /// The states of a target's chains after what was found, in the same order.
 ///
 /// The history in service has one number everywhere, and a higher one than all that were left: restores compare numbers across
-/// repositories. That is the number of a chain that already follows the source, unless a history that was left has it or a
-/// higher one; then it is one above every number there is, and where another number was used so far, a base begins it.
+/// repositories. That is the number of a chain that already follows the source, unless a history that was left, or may have been,
+/// has it or a higher one; then it is one above every number there is, and where another number was used so far, a base begins it.
+/// Where not all of them can be known it is the time, which no other history has, and later ones surpass.
 pub(crate) fn judge(found: &[Found], others: Others) -> Result<Vec<Chain>, IllegalTransition> {
     let highest_of = |which: &dyn Fn(&Found) -> Option<u32>| found.iter().filter_map(which).max().unwrap_or(0);
     let followed = highest_of(&|found| match found {
@@ -125,10 +123,10 @@ pub(crate) fn judge(found: &[Found], others: Others) -> Result<Vec<Chain>, Illeg
     });
     let (followed, left) = (followed.max(others.followed), left.max(others.left));
     let highest = followed.max(left).max(others.highest);
-    let current = match followed > left {
-        true => followed,
-        false if others.unknown && highest > 0 => highest + UNKNOWN_SKIPPED,
-        false => highest + 1,
+    let current = match others.unsure_at {
+        _ if followed > left && followed == highest => followed,
+        Some(now) => now.max(highest + 1),
+        None => highest + 1,
     };
     let moved_on = |lineage: u32| Chain::Whole(lineage).next(Event::HistoryForked)?.next(Event::Explained(current));
     let judged = found.iter().map(|found| match *found {
@@ -170,16 +168,22 @@ mod tests {
     #[test]
     fn numbers_of_repositories_that_are_away_are_not_given_again() {
         let fork = [Found::Fork { lineage: 1, explained: true }];
-        let away = |followed, left, highest| Others { followed, left, highest, unknown: false };
+        let away = |followed, left, highest| Others { followed, left, highest, unsure_at: None };
         assert_eq!(judge(&fork, away(0, 3, 3)), Ok(vec![Chain::Opened(4)]), "what was left there");
         assert_eq!(judge(&fork, away(3, 2, 3)), Ok(vec![Chain::Opened(3)]), "the history in service is known there");
         assert_eq!(judge(&fork, away(0, 0, 5)), Ok(vec![Chain::Opened(6)]), "nobody can say any more");
         assert_eq!(judge(&[Found::Continues(2)], away(0, 3, 3)), Ok(vec![Chain::Opened(4)]));
         assert_eq!(judge(&[Found::Continues(2)], away(2, 1, 2)), Ok(vec![Chain::Whole(2)]));
-        let unknown = Others { unknown: true, ..Others::default() };
-        assert_eq!(judge(&[Found::Nothing], unknown), Ok(vec![Chain::Opened(1)]), "the very first");
-        assert_eq!(judge(&[Found::Continues(2)], unknown), Ok(vec![Chain::Whole(2)]));
-        assert_eq!(judge(&fork, unknown), Ok(vec![Chain::Opened(1 + UNKNOWN_SKIPPED)]));
+        assert_eq!(judge(&[Found::Continues(2)], away(0, 0, 3)), Ok(vec![Chain::Opened(4)]), "it may have been left");
+        let unsure = |highest| Others { highest, unsure_at: Some(1_800_000_000), ..Others::default() };
+        assert_eq!(judge(&[Found::Continues(2)], unsure(2)), Ok(vec![Chain::Whole(2)]));
+        assert_eq!(judge(&[Found::Continues(2)], unsure(3)), Ok(vec![Chain::Opened(1_800_000_000)]));
+        assert_eq!(judge(&fork, unsure(0)), Ok(vec![Chain::Opened(1_800_000_000)]));
+        assert_eq!(
+            judge(&fork, unsure(1_800_000_001)),
+            Ok(vec![Chain::Opened(1_800_000_002)]),
+            "a clock that ran back"
+        );
     }
 
     fn events() -> impl Strategy<Value = Event> {
@@ -231,8 +235,9 @@ mod tests {
                 (1u32..5).prop_map(Found::Gap),
                 (1u32..5, any::<bool>()).prop_map(|(lineage, explained)| Found::Fork { lineage, explained }),
             ], 0..5), others in (0u32..5, 0u32..5, 0u32..5, any::<bool>())) {
-            let (followed, left, more, unknown) = others;
-            let others = Others { followed, left, highest: followed.max(left).max(more), unknown };
+            let (followed, left, more, unsure) = others;
+            let unsure_at = unsure.then_some(1_800_000_000);
+            let others = Others { followed, left, highest: followed.max(left).max(more), unsure_at };
             let judged = judge(&found, others).expect("legal");
             prop_assert_eq!(judged.len(), found.len());
             let mut current = None;

@@ -21,21 +21,27 @@ pub(super) fn on_record(
     task: &Task,
 ) -> Result<Others> {
     let mut others = Others::default();
+    let now = u32::try_from(context.clock.now().as_second()).unwrap_or(0);
     // One that is here and failed is compared by the record as well.
     let looked_at = |name: &str| branches.iter().any(|branch| branch.is_alive() && branch.repository.name() == name);
     for name in target.repositories.iter().filter(|name| !looked_at(name)) {
         task.check()?;
         let Some((lineage, mark)) = end(context, target, name, &source.data_identity)? else {
-            others.unknown |= context.ledger.repository_id(name)?.is_none();
+            others.unsure_at = Some(now);
             continue;
         };
         others.highest = others.highest.max(lineage);
-        // What cannot be compared counts with its number alone.
         match log.resume(&mark, task) {
-            Ok(Resumption::Continues(reader)) if !reader.is_left() => others.followed = others.followed.max(lineage),
+            Ok(Resumption::Continues(reader)) if !reader.is_left() => {
+                others.followed = others.followed.max(lineage);
+                continue;
+            }
             Ok(Resumption::Continues(_) | Resumption::Forked(_)) => others.left = others.left.max(lineage),
+            // What cannot be compared counts with its number alone.
             Ok(Resumption::Gap(_)) | Err(_) => {}
         }
+        // The record may have been set back.
+        others.unsure_at = Some(now);
     }
     Ok(others)
 }

@@ -5,6 +5,7 @@ use super::bases::{self, Candidate, Lost};
 use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
+use super::record;
 use super::timelines;
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::log_point;
@@ -15,10 +16,9 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
 use crate::driver::restore_options::Timeline;
-use crate::ledger::log::LogEnd;
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
-use crate::operation::{log_reach, log_records, records, select};
+use crate::operation::{log_records, records, select};
 use crate::repository::catalog::Repository;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -42,11 +42,10 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     };
     let until = request.until.unwrap_or(RecoveryTarget::End);
     let timeline = request.options.timeline;
-    let farthest = farthest(context, target)?;
     let mut failures: Vec<(&str, Error)> = Vec::new();
     let mut any_chain = request.until.is_some() || timeline.is_some();
     let mut best: Option<(Chosen, Option<(Timestamp, BackupId)>)> = None;
-    for name in in_order(target, until, farthest.as_ref()) {
+    for name in record::in_order(context, target, until)? {
         let planned = context.repository(target, name).and_then(|repository| {
             let mut found = bases::find(context, target, &repository, named.as_ref(), task)?;
             timelines::retain(target, timeline, &mut found.candidates, &repository)?;
@@ -58,20 +57,12 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         });
         match planned {
             Ok((chosen, without_log)) => {
-                let behind = |end: &&LogEnd| until == RecoveryTarget::End && falls_short(&chosen, end);
-                let farthest = match timeline {
-                    Some(Timeline::Number(_)) => farthest_of(context, target, &chosen)?,
-                    _ => farthest.clone(),
-                };
-                if let (Some(end), Some((_, error))) = (farthest.as_ref().filter(behind), failures.first()) {
-                    return Err(only_less(target, &chosen, end, error));
-                }
-                if best.as_ref().is_none_or(|(best, _)| is_of_newer_history(&chosen, best)) {
+                if best.as_ref().is_none_or(|(best, _)| is_newer(&chosen, best, until)) {
                     best = Some((chosen, without_log));
                 }
-                // To the end the record says who reaches farthest. What else is asked for may lie in a history that one
-                // repository has and another has not.
-                if until == RecoveryTarget::End || named.is_some() {
+                // What is asked for may lie in a history that one repository has and another has not, and the record may be
+                // older than all of them.
+                if named.is_some() {
                     break;
                 }
             }
@@ -79,6 +70,9 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
         }
     }
     if let Some((chosen, without_log)) = best {
+        if named.is_none() {
+            record::refuse_less(context, target, &chosen, (until, timeline), &failures)?;
+        }
         for (name, error) in &failures {
             task.warn(format!("repository {name}: {error}"));
         }
@@ -107,9 +101,14 @@ fn settled(
     task: &Task,
 ) -> Result<Chosen> {
     let timeline = request.options.timeline;
-    if request.until.is_none_or(|until| until == RecoveryTarget::End) && !matches!(timeline, Some(Timeline::Number(_)))
+    if request.backup.is_none()
+        && !matches!(timeline, Some(Timeline::Number(_)))
+        && let Some(left) = record::left_by_a_restore(context, target, &chosen)?
     {
-        refuse_what_was_left(context, target, &chosen)?;
+        if request.until.is_none_or(|until| until == RecoveryTarget::End) {
+            return Err(left);
+        }
+        task.warn(left.message());
     }
     // A standby begins with a base: what is loaded from a dump follows nothing.
     let newest = request.until.is_none() && timeline.is_none() && request.options.standby.is_none();
@@ -123,10 +122,13 @@ fn settled(
     }
 }
 
-/// Whether a plan is for a later history of the same log than another one.
-fn is_of_newer_history(chosen: &Chosen, other: &Chosen) -> bool {
+/// Whether a plan is for a later history of the same log than another one; to the end, also whether it reaches farther in the
+/// same one.
+fn is_newer(chosen: &Chosen, other: &Chosen, until: RecoveryTarget) -> bool {
     let (Some(one), Some(two)) = (&chosen.log, &other.log) else { return false };
-    one.history.stream == two.history.stream && one.history.lineage > two.history.lineage
+    let farther = |log: &LogPlan| if until == RecoveryTarget::End { log.end.transaction } else { 0 };
+    one.history.stream == two.history.stream
+        && (one.history.lineage, farther(one)) > (two.history.lineage, farther(two))
 }
 
 /// That there are backups, all of which were found damaged.
@@ -138,85 +140,6 @@ fn only_damaged(context: &Context, target: &Target) -> Option<Error> {
         "`neo4j-backupctl verify {}` says what is wrong with it, `neo4j-backupctl backup {}` takes a new one",
         first.id, target.name
     )))
-}
-
-/// A restore in place to an earlier state leaves the end of its history behind. As long as nothing was archived since, that
-/// end is still the newest there is, and nobody who does not name it wants it back.
-fn refuse_what_was_left(context: &Context, target: &Target, chosen: &Chosen) -> Result<()> {
-    let Some(log) = &chosen.log else { return Ok(()) };
-    let Some((last, reached)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
-    let of_history = (&reached.stream, reached.lineage) == (&log.history.stream, log.history.lineage);
-    let Some(state) = reached.transaction.filter(|state| of_history && *state < log.end.transaction) else {
-        return Ok(());
-    };
-    let engine = chosen.manifest.engine;
-    let text = format!(
-        "{} was restored in place to {} at {last}, and nothing was archived since: the archive ends with {} of the history \
-         that was left then",
-        target.name,
-        log_point::named(engine, state),
-        log_point::named(engine, log.end.transaction)
-    );
-    let command = |point| {
-        format!("`neo4j-backupctl restore {} {} {}`", target.name, chosen.manifest.id, log_point::option(engine, point))
-    };
-    Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
-        "{} gives the state that was restored, {} the one that was left; `neo4j-backupctl backup {}` makes what is in service \
-         restorable",
-        command(state),
-        command(log.end.transaction),
-        target.name
-    )))
-}
-
-/// How far the ledger knows the archive of any repository to reach.
-fn farthest(context: &Context, target: &Target) -> Result<Option<LogEnd>> {
-    let ends = context.ledger.log_ends(&target.name)?.into_iter();
-    let ends = ends.filter(|end| target.repositories.contains(&end.chain.repository));
-    Ok(ends.reduce(|end, other| if log_reach::is_later(&other, &end) { other } else { end }))
-}
-
-/// The same of the history that was chosen.
-fn farthest_of(context: &Context, target: &Target, chosen: &Chosen) -> Result<Option<LogEnd>> {
-    let Some(log) = &chosen.log else { return Ok(None) };
-    let of_history =
-        |end: &LogEnd| (&end.chain.stream, end.chain.lineage) == (&log.history.stream, log.history.lineage);
-    let ends = context.ledger.log_ends(&target.name)?.into_iter().filter(of_history);
-    Ok(ends.filter(|end| target.repositories.contains(&end.chain.repository)).max_by_key(|end| end.transaction))
-}
-
-/// The repositories as they are configured; to the end of the log, the one that is known to reach farthest comes first.
-fn in_order<'a>(target: &'a Target, until: RecoveryTarget, farthest: Option<&LogEnd>) -> Vec<&'a str> {
-    let mut names: Vec<&str> = target.repositories.iter().map(String::as_str).collect();
-    if let (RecoveryTarget::End, Some(end)) = (until, farthest) {
-        names.sort_by_key(|name| *name != end.chain.repository);
-    }
-    names
-}
-
-/// Whether a plan to the end leads to less than what is known to be archived.
-fn falls_short(chosen: &Chosen, end: &LogEnd) -> bool {
-    chosen.log.as_ref().is_none_or(|log| {
-        let same = (&log.history.stream, log.history.lineage) == (&end.chain.stream, end.chain.lineage);
-        !same || log.end.transaction < end.transaction
-    })
-}
-
-fn only_less(target: &Target, chosen: &Chosen, end: &LogEnd, error: &Error) -> Error {
-    let reached = chosen.log.as_ref().map_or(0, |log| log.end.transaction);
-    let text = format!(
-        "repository {}, which holds {}, cannot give it, and repository {} ends with {}: {error}",
-        end.chain.repository,
-        log_point::named(chosen.manifest.engine, end.transaction),
-        chosen.repository.name(),
-        log_point::named(chosen.manifest.engine, reached)
-    );
-    Error::new(error.code(), text).with_hint(format!(
-        "`neo4j-backupctl restore {} {} {}` gives that older state",
-        target.name,
-        chosen.manifest.id,
-        log_point::option(chosen.manifest.engine, reached)
-    ))
 }
 
 /// The failure that says most; the others are told beside it, none twice.
@@ -293,7 +216,8 @@ fn with_log(
                 if let Some(error) = first_error.filter(|_| passed_over) {
                     task.warn(format!("passing over a newer base: {error}"));
                 }
-                tell_of_the_choice(&bases, base, manifest, until, task);
+                tell_if_left(context, target, &bases, base, task)?;
+                tell_of_later_commits(manifest, base, until, task);
                 if tried.contains_key(&base.history) {
                     task.warn("what leads there from an earlier full backup is lost, and this one ends less than a second before \
                                that time: where the server's clock ran back just then, it holds something later");
@@ -323,20 +247,19 @@ fn next_mark<'a>(bases: &'a [Base], base: &Base) -> Option<&'a LogMark> {
     bases.iter().filter(later).map(|next| &next.mark).min_by_key(|mark| mark.transaction)
 }
 
-fn tell_of_the_choice(bases: &[Base], chosen: &Base, manifest: &Manifest, until: RecoveryTarget, task: &Task) {
-    tell_if_left(bases, chosen, task);
-    tell_of_later_commits(manifest, chosen, until, task);
-}
-
-fn tell_if_left(bases: &[Base], chosen: &Base, task: &Task) {
-    let stream = bases.iter().filter(|base| base.history.stream == chosen.history.stream);
-    let newest = stream.map(|base| base.history.lineage).max().unwrap_or(0);
-    if chosen.history.lineage < newest {
+fn tell_if_left(context: &Context, target: &Target, bases: &[Base], chosen: &Base, task: &Task) -> Result<()> {
+    let here = bases.iter().map(|base| (base.history.stream.clone(), base.history.lineage));
+    // Another repository may hold what came later.
+    let recorded = context.ledger.log_bases(&target.name)?.into_iter();
+    let known = here.chain(recorded.map(|base| (base.chain.stream, base.chain.lineage)));
+    let newest = known.filter(|(stream, _)| *stream == chosen.history.stream).map(|(_, lineage)| lineage).max();
+    if let Some(newest) = newest.filter(|newest| chosen.history.lineage < *newest) {
         task.warn(format!(
             "this is a history that was left: of lineage {}, while the database went on as lineage {newest}",
             chosen.history.lineage
         ));
     }
+    Ok(())
 }
 
 fn tell_of_later_commits(manifest: &Manifest, base: &Base, until: RecoveryTarget, task: &Task) {

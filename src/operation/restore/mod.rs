@@ -17,6 +17,7 @@ mod outcome;
 mod over;
 mod place;
 mod plan;
+mod record;
 pub(crate) mod staging;
 mod timelines;
 

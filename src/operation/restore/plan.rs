@@ -91,14 +91,7 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         let sequence = newest.entry(base.history.stream.as_str()).or_default();
         *sequence = base.sequence.max(*sequence);
     }
-    let admissible = |base: &Base| match until {
-        RecoveryTarget::End | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => true,
-        RecoveryTarget::Time(time) => base.ended_at <= time,
-        RecoveryTarget::Transaction(number) => base.mark.transaction <= number,
-        // What a base holds beyond its own end can be cut off with log after it only.
-        RecoveryTarget::Lsn(position) => base.mark.transaction < position,
-        RecoveryTarget::BeforeTransaction(number) => base.mark.transaction < number,
-    };
+    let admissible = |base: &Base| admits(until, base.mark.transaction, base.ended_at);
     let mut found: Vec<usize> = (0..bases.len()).filter(|index| admissible(&bases[*index])).collect();
     found.sort_by_key(|index| {
         let base = &bases[*index];
@@ -114,6 +107,18 @@ pub(super) fn bases_for(bases: &[Base], until: RecoveryTarget) -> Vec<usize> {
         Reverse((stream, base.history.lineage, certain, base.mark.transaction, base.sequence))
     });
     found
+}
+
+/// Whether a base that ends with `transaction`, and tells what the database held from `ended_at` on, may lead to a target.
+pub(super) fn admits(until: RecoveryTarget, transaction: u64, ended_at: Timestamp) -> bool {
+    match until {
+        RecoveryTarget::End | RecoveryTarget::Point(_) | RecoveryTarget::Immediate => true,
+        RecoveryTarget::Time(time) => ended_at <= time,
+        RecoveryTarget::Transaction(number) => transaction <= number,
+        // What a base holds beyond its own end can be cut off with log after it only.
+        RecoveryTarget::Lsn(position) => transaction < position,
+        RecoveryTarget::BeforeTransaction(number) => transaction < number,
+    }
 }
 
 /// The shortest way from a base to the target. `pieces` are those of the base's history, in any order; `covered_until` is up

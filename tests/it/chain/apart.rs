@@ -1,12 +1,18 @@
 //! Repositories that are away in turn while histories are left: one history is never known by two numbers, nor two by one,
 //! and what comes back is what is in service.
 
-use super::{State, archive, archive_fails, at, commit, in_place, live, restored, status, two_repositories};
-use crate::site::Site;
+use super::{
+    State, archive, archive_fails, archived, at, commit, in_place, live, restore, restored, status, two_repositories,
+};
+use crate::site::{Site, backup_request, restore_request};
+use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
-use neo4j_backup_agent::base::clock::{Clock, SystemClock};
+use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::sim::log;
+use neo4j_backup_agent::operation::answer::ArchiveReport;
+use neo4j_backup_agent::operation::request::{Destination, Request, RestoreRequest};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -49,6 +55,9 @@ fn both() -> (Site, Vec<State>) {
 
 /// Goes back to a transaction, and on with one that no other history has.
 fn go_back(site: &Site, fork: u64, states: &mut Vec<State>) {
+    // Where a repository is out of reach, the second of a history is its number.
+    let second = SystemClock.now().as_second();
+    assert!(wait_until(PATIENCE, INTERVAL, || SystemClock.now().as_second() > second));
     in_place(site, Some(RecoveryTarget::Transaction(fork)));
     states.truncate(fork as usize + 1);
     let (number, history) = (fork + 1, SystemClock.now());
@@ -63,6 +72,11 @@ fn fork(site: &Site, count: u64, states: &mut Vec<State>) {
     assert_eq!(archive_fails(site), Code::BackupPartial);
     commit(site, count - 1, states);
     assert_eq!(archive_fails(site), Code::BackupPartial);
+}
+
+/// The numbers that the history in service has.
+fn lineages(report: &ArchiveReport) -> BTreeSet<u32> {
+    report.repositories.iter().map(|done| done.lineage).collect()
 }
 
 /// What can be asked for of the history in service is given as it was there.
@@ -117,8 +131,7 @@ fn a_history_has_one_number_wherever_it_was_seen_first() {
     assert_eq!(archive_fails(&site), Code::BackupPartial);
     drop(away);
     assert_eq!(restored(&site, None).0, live(&site));
-    let report = archive(&site);
-    assert!(report.repositories.iter().all(|done| done.lineage == 2), "{report:?}");
+    assert_eq!(lineages(&archive(&site)).len(), 1);
     assert_eq!(restored(&site, None).0, live(&site));
 
     // One that never saw what was left goes on under the number of the others.
@@ -127,27 +140,152 @@ fn a_history_has_one_number_wherever_it_was_seen_first() {
     assert_eq!(archive_fails(&site), Code::BackupPartial);
     go_back(&site, states.len() as u64 - 3, &mut states);
     drop(away);
-    let report = archive(&site);
-    assert!(report.repositories.iter().all(|done| done.lineage == 3), "{report:?}");
+    assert_eq!(lineages(&archive(&site)).len(), 1);
     assert_eq!(restored(&site, None).0, live(&site));
     site.verify().expect("sound");
+}
+
+/// What becomes of the record between two histories.
+#[derive(Clone, Copy, Debug)]
+enum Record {
+    Lost,
+    SetBack,
 }
 
 // req: X3 X4
 #[test]
 fn without_the_record_no_number_is_given_that_a_repository_out_of_reach_may_have_given() {
+    for record in [Record::Lost, Record::SetBack] {
+        for (first, second) in [(1, 2), (2, 2), (2, 9)] {
+            let (site, mut states) = both();
+            let kept = super::keep_the_ledger(&site);
+            let forget = || match record {
+                Record::Lost => super::lose_the_ledger(&site),
+                Record::SetBack => super::set_the_ledger_back(&site, &kept),
+            };
+            let away = Away::take(&site, MAIN);
+            for _ in 0..first {
+                forget();
+                fork(&site, 6, &mut states);
+            }
+            drop(away);
+            let away = Away::take(&site, SECOND);
+            forget();
+            fork(&site, second, &mut states);
+            drop(away);
+            let what = format!("{record:?}, {first} forks and {second} transactions");
+            holds(&site, &states, &what);
+            let _ = site.run(&["rescan"]);
+            holds(&site, &states, &what);
+            commit(&site, 1, &mut states);
+            archive(&site);
+            holds(&site, &states, &what);
+            forget();
+            assert_eq!(restored(&site, None).0, live(&site), "{what}");
+        }
+    }
+}
+
+// req: X3 X4
+#[test]
+fn a_restore_to_the_end_of_a_chain_begins_a_number_where_another_repository_may_have_gone_further() {
     let (site, mut states) = both();
-    let away = Away::take(&site, MAIN);
-    fork(&site, 6, &mut states);
-    fork(&site, 6, &mut states);
-    drop(away);
-    let away = Away::take(&site, SECOND);
-    super::lose_the_ledger(&site);
-    fork(&site, 2, &mut states);
-    drop(away);
-    let _ = site.run(&["rescan"]);
-    assert_eq!(restored(&site, None).0, live(&site));
+    log::prune(&site.path("database"), 1).expect("prune");
+    assert_eq!(archive(&site).gaps.len(), 0);
+    let base = site.backup("sim");
     commit(&site, 1, &mut states);
     archive(&site);
+    let end = states.clone();
+    let away = Away::take(&site, MAIN);
+    fork(&site, 4, &mut states);
+    drop(away);
+    let away = Away::take(&site, SECOND);
+    // The other repository holds a later history, so that the one that was left has to be named.
+    let until = Some(RecoveryTarget::Transaction(end.len() as u64 - 1));
+    let backup = Some(base.id.to_string());
+    let unnamed = RestoreRequest { until, ..restore_request("sim", Destination::InPlace) };
+    site.ask(&Request::Restore(unnamed.clone())).expect_err("a later history is out of reach");
+    site.ask(&Request::Restore(RestoreRequest { backup, ..unnamed })).expect("restored in place");
+    states = end;
+    commit(&site, 3, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    drop(away);
     assert_eq!(restored(&site, None).0, live(&site));
+    commit(&site, 1, &mut states);
+    assert_eq!(lineages(&archive(&site)).len(), 1);
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+// req: X3 X4
+#[test]
+fn what_was_left_is_never_given_for_what_a_repository_that_fails_holds() {
+    for damaged in [false, true] {
+        let (site, mut states) = both();
+        let away = Away::take(&site, MAIN);
+        fork(&site, 8, &mut states);
+        drop(away);
+        let away = Away::take(&site, SECOND);
+        fork(&site, 8, &mut states);
+        drop(away);
+        holds(&site, &states, "both are there");
+        let away = (!damaged).then(|| Away::take(&site, MAIN));
+        if damaged {
+            super::trouble::flip_newest(&site.path(MAIN), ".log.");
+        }
+        let last = FORK + 8;
+        for until in [RecoveryTarget::End, RecoveryTarget::Transaction(last), RecoveryTarget::BeforeTransaction(last)] {
+            let refused = restore(&site, Some(until), &site.path("less"));
+            let error = refused.expect_err("the other repository holds another history");
+            assert!(!site.path("less").exists(), "{until:?}: {error}");
+        }
+        drop(away);
+    }
+}
+
+// req: X3
+#[test]
+fn what_goes_on_from_the_archives_end_after_a_restore_is_what_is_in_service() {
+    for until in [None, Some(RecoveryTarget::Transaction(6))] {
+        let (site, mut states) = archived(4, &[2]);
+        in_place(&site, until);
+        commit(&site, 3, &mut states);
+        archive(&site);
+        assert_eq!(restored(&site, None).0, live(&site), "{until:?}");
+    }
+}
+
+// req: X3
+#[test]
+fn what_a_restore_left_is_told_from_what_was_restored_in_whichever_history() {
+    let (site, mut states) = archived(4, &[4]);
+    go_back(&site, 7, &mut states);
+    site.backup("sim");
+    // Of the first history again.
+    in_place(&site, Some(RecoveryTarget::Transaction(5)));
+    let error = restore(&site, None, &site.path("left")).expect_err("nothing was archived since");
+    assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{error}");
+    assert!(error.hint().contains("--to-tx 5"), "{}", error.hint());
+    archive(&site);
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+// req: X3 X4
+#[test]
+fn a_base_that_no_increment_has_followed_is_the_newest_state_all_the_same() {
+    let (site, mut states) = both();
+    let away = Away::take(&site, SECOND);
+    commit(&site, 3, &mut states);
+    assert!(site.ask(&Request::Backup(backup_request("sim"))).is_err_and(|error| error.code() == Code::BackupPartial));
+    drop(away);
+    assert_eq!(restored(&site, None).0, live(&site));
+    let away = Away::take(&site, MAIN);
+    let error = restore(&site, None, &site.path("less")).expect_err("the newest state is not there");
+    assert!(error.hint().contains(&format!("--to-tx {}", FORK + 2)), "{error}: {}", error.hint());
+    drop(away);
+    // One that has the history in service is farther than one with more of what was left.
+    in_place(&site, Some(RecoveryTarget::Transaction(FORK)));
+    let away = Away::take(&site, MAIN);
+    assert!(site.ask(&Request::Backup(backup_request("sim"))).is_err_and(|error| error.code() == Code::BackupPartial));
+    assert_eq!(restored(&site, None).0, live(&site));
+    drop(away);
 }

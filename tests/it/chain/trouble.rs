@@ -68,7 +68,7 @@ fn a_clock_that_ran_back_does_not_make_the_shorter_archive_the_newest() {
 }
 
 /// Changes a byte in the middle of the newest file of `directory` whose name has `part` in it.
-fn flip_newest(directory: &Path, part: &str) {
+pub(super) fn flip_newest(directory: &Path, part: &str) {
     let mut files = Vec::new();
     crate::site::walk(directory, &mut files);
     files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
