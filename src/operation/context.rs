@@ -223,7 +223,9 @@ impl Context {
                 return Err(error);
             }
             if known {
-                return Err(error.with_hint(if_it_is_meant(target)));
+                // A store that says more than that it is not there has said what to do.
+                let told = error.hint() != error.code().hint();
+                return Err(if told { error } else { error.with_hint(if_it_is_meant(target)) });
             }
         }
         self.repository_that_is_meant(target, name)

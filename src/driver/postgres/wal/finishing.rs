@@ -9,7 +9,8 @@ use crate::base::clock::wait_until;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::HandOver;
-use crate::driver::postgres::connection::{CATALOG_TIMEOUT, TALK_TIMEOUT, within};
+use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
+use postgres::Client;
 use std::time::Duration;
 
 /// How long the server may take to hand over the segment that it has just finished.
@@ -23,8 +24,8 @@ impl PostgresLog {
         if !self.by_slot {
             return Ok(());
         }
-        let (address, name) = (self.address.clone(), slot::name(&self.target));
-        let reserve = move || slot::reserve(&mut address.connect_any(CATALOG_TIMEOUT)?, &name, &address.user);
+        let (address, target) = (self.address.clone(), self.target.clone());
+        let reserve = move || reserve(&mut address.connect_any(CATALOG_TIMEOUT)?, &address, &target);
         self.tell_of_loss(within(TALK_TIMEOUT, "reserving the log", task, reserve)?, task);
         Ok(())
     }
@@ -45,9 +46,7 @@ impl PostgresLog {
         let (address, target, data) = (self.address.clone(), self.target.clone(), self.data_directory.clone());
         let talk = move || {
             let mut client = address.connect_any(CATALOG_TIMEOUT)?;
-            // Before there is a slot: a standby's would hold log that nobody ever takes.
-            server::refuse_standby(&mut client, &target)?;
-            let reserved = slot::reserve(&mut client, &slot::name(&target), &address.user)?;
+            let reserved = reserve(&mut client, &address, &target)?;
             Ok((reserved, server::finish_segment(&mut client, &address, (&target, false), &data)?))
         };
         let (reserved, finished) = within(TALK_TIMEOUT, "ending the segment", task, talk)?;
@@ -114,4 +113,10 @@ impl PostgresLog {
         Err(Error::new(Code::PostgresToolFailed, text)
             .with_hint("the server's own log says why its archive_command failed; it tries again by itself"))
     }
+}
+
+/// The slot of a target on a server that is no standby: there it would hold log that nobody ever takes.
+fn reserve(client: &mut Client, address: &Address, target: &str) -> Result<Reserved> {
+    server::refuse_standby(client, target)?;
+    slot::reserve(client, &slot::name(target), &address.user)
 }
