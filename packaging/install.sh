@@ -32,6 +32,8 @@ put 0644 packaging/tmpfiles.conf /usr/lib/tmpfiles.d/neo4j-backup-agent.conf
 put 0644 packaging/dbus/org.neo4jbackup.Agent1.conf /usr/share/dbus-1/system.d/org.neo4jbackup.Agent1.conf
 put 0644 packaging/dbus/org.neo4jbackup.Agent1.service /usr/share/dbus-1/system-services/org.neo4jbackup.Agent1.service
 for interface in packaging/dbus/*.xml; do put 0644 "$interface" "/usr/share/dbus-1/interfaces/${interface##*/}"; done
+put 0644 packaging/polkit/org.neo4jbackup.Agent1.policy /usr/share/polkit-1/actions/org.neo4jbackup.Agent1.policy
+put 0644 packaging/polkit/neo4j-backup-agent.rules /usr/share/polkit-1/rules.d/neo4j-backup-agent.rules
 
 # Without a package manager between, what an administrator wrote must survive a second installation.
 [ -e "$root/etc/neo4j-backup/config.toml" ] || put 0644 packaging/config.toml /etc/neo4j-backup/config.toml

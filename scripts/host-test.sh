@@ -156,6 +156,18 @@ ctl check || fail "check finds something wrong"
 # Looking is everybody's right, doing is not.
 on_host runuser -u postgres -- neo4j-backupctl status >/dev/null
 must_exit 77 on_host runuser -u postgres -- neo4j-backupctl backup metrics
+cp testing/host/matrix.sh "$machine/root/matrix.sh"
+matrix=$(on_host /root/matrix.sh) || fail "somebody may do what he may not, or may not what he may:"$'\n'"$matrix"
+note "root, an operator and anybody, each method: $(wc -l <<<"$matrix") answers as they should be"
+idle() { [ "$(ctl jobs)" = 'no job runs' ]; }
+wait_for "the end of the dry runs" idle
+# Without polkit, root alone.
+on_host systemctl mask --now polkit.service >/dev/null 2>&1
+on_host runuser -u postgres -- neo4j-backupctl status >/dev/null 2>&1 || true
+must_exit 77 on_host runuser -u oscar -- neo4j-backupctl --no-ask-password backup metrics --dry-run
+ctl backup metrics --dry-run >/dev/null
+on_host systemctl unmask polkit.service >/dev/null 2>&1
+on_host runuser -u oscar -- neo4j-backupctl backup metrics --dry-run >/dev/null
 on_host systemctl start neo4j-backup-full@metrics.service
 on_host systemctl start neo4j-backup-verify.service
 on_host systemctl start neo4j-backup-cleanup.service

@@ -5,6 +5,7 @@ use neo4j_backup_agent::agent::continuous;
 use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::cli::program::{self, Parts};
 use neo4j_backup_agent::dbus::authority::OwnerOnly;
+use neo4j_backup_agent::dbus::polkit::Polkit;
 use neo4j_backup_agent::dbus::service;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
     program::daemon(&parts, &|config, bus| {
         let registry = Registry::new(workshop(config, Role::Serve)?);
         let shippers = continuous::start(&registry);
-        service::serve(registry, bus, Arc::new(OwnerOnly::of_this_process()))?;
+        service::serve(registry, bus, Arc::new(Polkit { otherwise: OwnerOnly::of_this_process() }))?;
         shippers.join();
         Ok(())
     })

@@ -3,6 +3,8 @@
 use crate::base::{Code, Error, Result};
 use std::future::Future;
 use std::pin::Pin;
+use zbus::Connection;
+use zbus::message::Header;
 
 /// What a caller wants to do. Each becomes an action of its own where a policy is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,10 @@ pub enum Action {
     Backup,
     /// Take over a chain of backups.
     Adopt,
-    /// Restore one.
+    /// Restore one beside the database.
     Restore,
+    /// Put one in the place of the database.
+    Promote,
     /// Read stored backups through.
     Verify,
     /// Delete one.
@@ -40,6 +44,7 @@ impl Action {
         Action::Backup,
         Action::Adopt,
         Action::Restore,
+        Action::Promote,
         Action::Verify,
         Action::Delete,
         Action::Cleanup,
@@ -47,7 +52,8 @@ impl Action {
         Action::Cancel,
     ];
 
-    fn doing(self) -> &'static str {
+    /// What it is called in sentences.
+    pub(super) fn doing(self) -> &'static str {
         match self {
             Action::Query => "look at the agent",
             Action::ListKeys => "list keys",
@@ -55,6 +61,7 @@ impl Action {
             Action::Backup => "take backups",
             Action::Adopt => "take over backups",
             Action::Restore => "restore",
+            Action::Promote => "put a restored copy in the database's place",
             Action::Verify => "verify backups",
             Action::Delete => "delete backups",
             Action::Cleanup => "delete what retention lets go",
@@ -62,6 +69,26 @@ impl Action {
             Action::Cancel => "cancel jobs",
         }
     }
+}
+
+/// What is asked for by one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The kind of thing to be done.
+    pub action: Action,
+    /// The target that it is about, if it is about one.
+    pub target: Option<String>,
+    /// Whether a person may be asked to authenticate: the caller said that it waits.
+    pub interactive: bool,
+}
+
+/// A method call: the connection it came over, and its header.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The agent's connection to the bus.
+    pub connection: &'a Connection,
+    /// The message's header.
+    pub header: &'a Header<'a>,
 }
 
 /// Who calls, as the bus itself vouches for.
@@ -93,8 +120,8 @@ pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// Decides who may do what.
 pub trait Authority: Send + Sync {
-    /// Fails with `NOT_AUTHORISED` unless `caller` may do `action`.
-    fn allow<'a>(&'a self, action: Action, caller: &'a Caller) -> Decision<'a>;
+    /// Fails with `NOT_AUTHORISED` unless `caller`, who sent `call`, may do what is asked.
+    fn allow<'a>(&'a self, call: Call<'a>, question: &'a Question, caller: &'a Caller) -> Decision<'a>;
 }
 
 /// Root and the agent's own user may do everything, everybody may look.
@@ -110,22 +137,31 @@ impl OwnerOnly {
         OwnerOnly { own_uid: nix::unistd::geteuid().as_raw() }
     }
 
+    /// Whether this user may do everything, whatever a policy says.
+    pub fn is_master(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own_uid
+    }
+
     /// The rule.
     pub fn may(&self, action: Action, uid: u32) -> bool {
-        action == Action::Query || uid == 0 || uid == self.own_uid
+        action == Action::Query || self.is_master(uid)
     }
 }
 
+/// The refusal, without a hint.
+pub(super) fn refused(question: &Question, caller: &Caller) -> Error {
+    let about = question.target.as_deref().map(|target| format!(" (target {target})")).unwrap_or_default();
+    let text = format!("user {} may not {}{about}", caller.actor(), question.action.doing());
+    Error::new(Code::NotAuthorised, text)
+}
+
 impl Authority for OwnerOnly {
-    fn allow<'a>(&'a self, action: Action, caller: &'a Caller) -> Decision<'a> {
-        let allowed = self.may(action, caller.uid);
+    fn allow<'a>(&'a self, _: Call<'a>, question: &'a Question, caller: &'a Caller) -> Decision<'a> {
         Box::pin(async move {
-            if allowed {
-                return Ok(());
+            match self.may(question.action, caller.uid) {
+                true => Ok(()),
+                false => Err(refused(question, caller).with_hint("run it as root: `sudo neo4j-backupctl …`")),
             }
-            let who = caller.actor();
-            Err(Error::new(Code::NotAuthorised, format!("user {who} may not {}", action.doing()))
-                .with_hint("run it as root: `sudo neo4j-backupctl …`"))
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The interface of one job: what it is, how far it is, how it ended.
 
-use super::authority::{Action, Authority};
+use super::authority::{Action, Authority, Call};
 use super::errors::BusError;
-use super::service::identify;
+use super::service::permit;
 use crate::agent::jobs::Registry;
 use crate::agent::observed::{Job, Outcome};
 use crate::base::Error;
@@ -32,8 +32,9 @@ impl JobObject {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
-        let caller = identify(connection, &header).await?;
-        self.authority.allow(Action::Cancel, &caller).await?;
+        let target = self.job.request.target().map(ToString::to_string);
+        let call = Call { connection, header: &header };
+        permit(&*self.authority, Action::Cancel, target, call).await?;
         Ok(self.registry.cancel(self.job.id)?)
     }
 

@@ -1,15 +1,15 @@
 //! The agent's own object, with the manager's interface: starts jobs, answers questions.
 
-use super::authority::{Action, Authority};
+use super::authority::{Action, Authority, Call, Caller};
 use super::errors::BusError;
 use super::exporter::Exporter;
 use super::options::{self, Received};
-use super::service::identify;
+use super::service::{identify, permit};
 use crate::agent::jobs::Registry;
 use crate::base::ids::JobId;
 use crate::base::{Code, Error, Result};
 use crate::operation::fetch::Fetched;
-use crate::operation::request::Request;
+use crate::operation::request::{Destination, Request};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use zbus::message::Header;
@@ -48,6 +48,11 @@ impl Manager {
         }
     }
 
+    async fn permit(&self, action: Action, call: Call<'_>, request: &Result<Request>) -> Result<Caller, BusError> {
+        let target = request.as_ref().ok().and_then(Request::target).map(ToString::to_string);
+        Ok(permit(&*self.authority, action, target, call).await?)
+    }
+
     async fn start(
         &self,
         action: Action,
@@ -55,20 +60,18 @@ impl Manager {
         request: Result<Request>,
     ) -> Result<OwnedObjectPath, BusError> {
         // First who, then what: an unauthorised caller learns nothing from the errors of the rest.
-        let caller = identify(call.0, call.1).await?;
-        self.authority.allow(action, &caller).await?;
+        let caller = self.permit(action, call, &request).await?;
         let request = request?;
         let (registry, actor) = (self.registry.clone(), caller.actor());
         let started = tokio::task::spawn_blocking(move || registry.start(request, &actor)).await;
         let job = started.map_err(lost)??;
-        self.exporter.export(call.0, job).await.map_err(|cause| {
+        self.exporter.export(call.connection, job).await.map_err(|cause| {
             BusError::from(Error::new(Code::Internal, format!("the job runs, but could not be announced: {cause}")))
         })
     }
 
     async fn query(&self, action: Action, call: Call<'_>, request: Result<Request>) -> Result<String, BusError> {
-        let caller = identify(call.0, call.1).await?;
-        self.authority.allow(action, &caller).await?;
+        let caller = self.permit(action, call, &request).await?;
         let request = request?;
         let _turn = self.queries.acquire().await.map_err(|_| Error::new(Code::Busy, "the agent is stopping"))?;
         let (registry, actor) = (self.registry.clone(), caller.actor());
@@ -77,9 +80,6 @@ impl Manager {
             .map_err(|cause| Error::new(Code::Internal, format!("writing the answer as JSON: {cause}")).into())
     }
 }
-
-/// A method call: the connection it came over and its header.
-struct Call<'a>(&'a Connection, &'a Header<'a>);
 
 fn lost(cause: tokio::task::JoinError) -> Error {
     Error::new(Code::Internal, format!("answering the call: {cause}"))
@@ -96,7 +96,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Backup, Call(connection, &header), options::read_backup(target, options)).await
+        self.start(Action::Backup, Call { connection, header: &header }, options::read_backup(target, options)).await
     }
 
     /// Archives what was committed since. Options: `dry_run` (b).
@@ -108,7 +108,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Backup, Call(connection, &header), options::read_archive(target, options)).await
+        self.start(Action::Backup, Call { connection, header: &header }, options::read_archive(target, options)).await
     }
 
     /// Makes this host the writer of a target's backups. Option: `new_repository` (b).
@@ -120,7 +120,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Adopt, Call(connection, &header), options::read_adopt(target, options)).await
+        self.start(Action::Adopt, Call { connection, header: &header }, options::read_adopt(target, options)).await
     }
 
     /// Restores `backup`, or all that is archived where it is empty. Options: `into` (s) or `in_place` (b), one of
@@ -136,7 +136,12 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Restore, Call(connection, &header), options::read_restore(target, backup, options)).await
+        let request = options::read_restore(target, backup, options);
+        let action = match &request {
+            Ok(Request::Restore(r)) if r.destination == Destination::InPlace && !r.dry_run => Action::Promote,
+            _ => Action::Restore,
+        };
+        self.start(action, Call { connection, header: &header }, request).await
     }
 
     /// Verifies `backup`, or all of them where it is empty. Options: `quick` (b).
@@ -148,7 +153,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Verify, Call(connection, &header), options::read_verify(backup, options)).await
+        self.start(Action::Verify, Call { connection, header: &header }, options::read_verify(backup, options)).await
     }
 
     /// Deletes a backup. Options: `dry_run` (b).
@@ -160,7 +165,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Delete, Call(connection, &header), options::read_delete(backup, options)).await
+        self.start(Action::Delete, Call { connection, header: &header }, options::read_delete(backup, options)).await
     }
 
     /// Deletes what retention lets go. Options: `dry_run` (b).
@@ -171,7 +176,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Cleanup, Call(connection, &header), options::read_cleanup(options)).await
+        self.start(Action::Cleanup, Call { connection, header: &header }, options::read_cleanup(options)).await
     }
 
     /// Rebuilds the ledger from the repositories. No options.
@@ -182,7 +187,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::Rescan, Call(connection, &header), options::read_rescan(options)).await
+        self.start(Action::Rescan, Call { connection, header: &header }, options::read_rescan(options)).await
     }
 
     /// Makes a new passphrase for new backups. Options: `dry_run` (b).
@@ -193,7 +198,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, BusError> {
-        self.start(Action::RotateKeys, Call(connection, &header), options::read_key_rotate(options)).await
+        self.start(Action::RotateKeys, Call { connection, header: &header }, options::read_key_rotate(options)).await
     }
 
     /// Takes in a file of a server's log that its owner hands over: `content` holds it, `name` is the server's name for it.
@@ -252,7 +257,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
         let request = Request::Cancel { job: JobId(job) };
-        self.query(Action::Cancel, Call(connection, &header), Ok(request)).await.map(drop)
+        self.query(Action::Cancel, Call { connection, header: &header }, Ok(request)).await.map(drop)
     }
 
     /// How the targets stand, as JSON; only `target` unless that is empty.
@@ -264,7 +269,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
         let request = options::optional_target(target).map(|target| Request::Status { target });
-        self.query(Action::Query, Call(connection, &header), request).await
+        self.query(Action::Query, Call { connection, header: &header }, request).await
     }
 
     /// The backups, as JSON; only those of `target` unless that is empty.
@@ -276,7 +281,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
         let request = options::optional_target(target).map(|target| Request::List { target });
-        self.query(Action::Query, Call(connection, &header), request).await
+        self.query(Action::Query, Call { connection, header: &header }, request).await
     }
 
     /// Everything about one backup, as JSON.
@@ -288,7 +293,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
         let request = options::backup_name(backup).map(|backup| Request::Show { backup });
-        self.query(Action::Query, Call(connection, &header), request).await
+        self.query(Action::Query, Call { connection, header: &header }, request).await
     }
 
     /// Ended jobs and events, as JSON, newest first, at most `limit` of each.
@@ -299,7 +304,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
-        self.query(Action::Query, Call(connection, &header), Ok(Request::History { limit })).await
+        self.query(Action::Query, Call { connection, header: &header }, Ok(Request::History { limit })).await
     }
 
     /// Jobs that run, as JSON.
@@ -309,7 +314,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
-        self.query(Action::Query, Call(connection, &header), Ok(Request::Jobs)).await
+        self.query(Action::Query, Call { connection, header: &header }, Ok(Request::Jobs)).await
     }
 
     /// Restores that were made, as JSON.
@@ -319,7 +324,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
-        self.query(Action::Query, Call(connection, &header), Ok(Request::Restores)).await
+        self.query(Action::Query, Call { connection, header: &header }, Ok(Request::Restores)).await
     }
 
     /// The doctor's findings, as JSON; only about `target` unless that is empty.
@@ -331,7 +336,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
         let request = options::optional_target(target).map(|target| Request::Check { target });
-        self.query(Action::Query, Call(connection, &header), request).await
+        self.query(Action::Query, Call { connection, header: &header }, request).await
     }
 
     /// Key ids at hand, as JSON.
@@ -341,7 +346,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, BusError> {
-        self.query(Action::ListKeys, Call(connection, &header), Ok(Request::KeyList)).await
+        self.query(Action::ListKeys, Call { connection, header: &header }, Ok(Request::KeyList)).await
     }
 
     /// The agent's version.

@@ -4,7 +4,7 @@
 //! - [`address`]: which bus
 //! - [`options`]: `a{sv}` options, and the requests that method calls stand for; `restore_options`: some of a restore's
 //! - [`errors`]: registered errors as D-Bus errors, and back
-//! - [`authority`]: who may do what
+//! - [`authority`]: who may do what; [`polkit`]: as the host's policy service says
 //! - [`manager_object`], [`job_object`]: the two interfaces
 //! - [`exporter`]: one object per job, its signals, and how long it stays
 //! - [`service`]: the agent's life on the bus
@@ -17,6 +17,7 @@ pub mod exporter;
 pub mod job_object;
 pub mod manager_object;
 pub mod options;
+pub mod polkit;
 pub mod proxy;
 mod restore_options;
 pub mod service;

@@ -1,7 +1,7 @@
 //! The agent's life on the bus: appear, serve, and leave in good order.
 
 use super::address::BusAddress;
-use super::authority::{Authority, Caller};
+use super::authority::{Action, Authority, Call, Caller, Question};
 use super::exporter::Exporter;
 use super::manager_object::Manager;
 use super::{BUS_NAME, MANAGER_PATH};
@@ -13,14 +13,14 @@ use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use zbus::message::Header;
+use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::{Connection, fdo};
 
 /// How long jobs may take to clean up after the agent was told to end. The unit's `TimeoutStopSec` is longer.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(80);
 /// How long the bus may take to answer who a caller is.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the service manager is told how far the jobs are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -149,4 +149,17 @@ pub(super) async fn identify(connection: &Connection, header: &Header<'_>) -> Re
         .map_err(|_| refuse("no answer".to_owned()))?
         .map_err(|cause| refuse(cause.to_string()))?;
     Ok(Caller { bus_name: sender.to_string(), uid })
+}
+
+/// Who sent a message, if he may do what it asks for.
+pub(super) async fn permit(
+    authority: &dyn Authority,
+    action: Action,
+    target: Option<String>,
+    call: Call<'_>,
+) -> Result<Caller> {
+    let interactive = call.header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let (question, caller) = (Question { action, target, interactive }, identify(call.connection, call.header).await?);
+    authority.allow(call, &question, &caller).await?;
+    Ok(caller)
 }

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 # Part of the image's name: an image of another list of packages is another image.
-edition=1
+edition=2
 cache=${NEO4J_BACKUP_TEST_CACHE:-$HOME/.cache/neo4j-backup-agent}/host
 image=$cache/bookworm-$edition
 if [ -d "$image" ]; then
@@ -37,7 +37,7 @@ chmod 0755 "$making"
     mount -t proc proc "$making/proc"
     # With the package's own libraries, since the booted host has no network to fetch them from.
     chroot "$making" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get install -q -y --no-install-recommends \
-        postgresql-15 libssl3 libsqlite3-0 openssl zstd
+        postgresql-15 libssl3 libsqlite3-0 openssl zstd polkitd
     chroot "$making" apt-get clean
     umount "$making/proc"
     rm "$making/usr/sbin/policy-rc.d"

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+/// The client.
+pub(crate) const BACKUPCTL: &str = env!("CARGO_BIN_EXE_neo4j-backupctl");
 /// The program under test.
 pub(crate) const BACKUPD: &str = env!("CARGO_BIN_EXE_neo4j-backupd");
 

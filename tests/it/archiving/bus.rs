@@ -3,14 +3,11 @@
 use super::Scene;
 use super::writers::{INTERVAL, PATIENCE};
 use crate::servers::bus::PrivateBus;
-use crate::site::BACKUPD;
+use crate::site::{BACKUPCTL, BACKUPD};
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-
-/// The client.
-pub(super) const BACKUPCTL: &str = env!("CARGO_BIN_EXE_neo4j-backupctl");
 
 /// The agent, ended when dropped.
 pub(super) struct Agent(Child);

@@ -1,10 +1,11 @@
 //! `wal fetch` as `restore_command` of a server that recovers from a base: to the archive's end, and never to less.
 
 use super::Scene;
-use super::bus::{Agent, BACKUPCTL};
+use super::bus::Agent;
 use super::damage::batches;
 use super::writers::{INTERVAL, PATIENCE};
 use crate::servers::bus::PrivateBus;
+use crate::site::BACKUPCTL;
 use crate::site::restore_request;
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::operation::request::{Destination, RestoreRequest};

@@ -1,9 +1,10 @@
 //! A restored directory that is a standby: it catches up with what was archived, streams, and archives nothing.
 
 use super::Scene;
-use super::bus::{Agent, BACKUPCTL};
+use super::bus::Agent;
 use super::writers::{INTERVAL, PATIENCE};
 use crate::servers::bus::PrivateBus;
+use crate::site::BACKUPCTL;
 use crate::site::restore_request;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
