@@ -12,6 +12,7 @@ use crate::base::ids::TargetName;
 use crate::base::{Code, Error, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A point in a log between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,15 @@ pub enum LogBatchDocument {
     /// The only value.
     #[serde(rename = "log-batch")]
     LogBatch,
+}
+
+/// Where a chain is known to end: the newest of its histories, and how far that goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Known {
+    /// Which of the log's histories.
+    pub lineage: u32,
+    /// Its last transaction there.
+    pub transaction: u64,
 }
 
 /// Binds a batch to the one before it in its repository.
@@ -170,6 +180,10 @@ pub struct LogBatch {
     /// How its history left the one before it, in the server's own words: PostgreSQL's history file of a timeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Where the chains of the target's other repositories ended, as far as was known when this was written, by their configured
+    /// names. Two chains of which neither knows the other's end may have been written from databases that differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Known>,
 }
 
 impl LogBatch {
@@ -383,6 +397,7 @@ mod tests {
             server_version: "5.26.0".to_owned(),
             merged: None,
             origin: None,
+            beside: BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::digest::{StoredDigest, sha256_hex};
 use super::identity::{FORMAT, Owner};
-use super::log_batch::LogMark;
+use super::log_batch::{Known, LogMark};
 use super::object_key::{self, ObjectKey};
 use super::signing::{self, Key, KeyId, Keyring};
 use super::statistics::Statistics;
@@ -10,6 +10,7 @@ use crate::base::ids::{BackupId, TargetName};
 use crate::base::{Code, Error, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The database program behind a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -136,6 +137,9 @@ pub struct LogPosition {
     /// server's clock ran back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_commit: Option<Timestamp>,
+    /// As in a batch of the log: where the chains of the target's other repositories were known to end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Known>,
 }
 
 impl LogPosition {
@@ -148,6 +152,7 @@ impl LogPosition {
             log_contained: true,
             latest_commit: mark.committed_at,
             mark: Some(mark),
+            beside: BTreeMap::new(),
         }
     }
 }

@@ -44,6 +44,20 @@ impl Ledger {
         })
     }
 
+    /// The same where another one was found under that name before: what that one held is off the record, for all targets.
+    pub fn replace_repository(&self, name: &str, id: &str) -> Result<()> {
+        self.transact(|transaction| {
+            for table in ["log_batches", "log_parts", "log_ends", "copies"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE repository = ?1"), [name])?;
+            }
+            transaction.execute(
+                "DELETE FROM backups WHERE NOT EXISTS (SELECT 1 FROM copies WHERE copies.backup = backups.id)",
+                [],
+            )?;
+            transaction.execute("UPDATE repositories SET id = ?2 WHERE name = ?1", params![name, id]).map(drop)
+        })
+    }
+
     /// The newest backup of a target that some repository holds undamaged.
     pub fn newest_usable(&self, target: &TargetName) -> Result<Option<NewestBackup>> {
         self.one(

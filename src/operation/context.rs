@@ -235,8 +235,11 @@ impl Context {
     pub fn repository_that_is_meant(&self, target: &Target, name: &str) -> Result<Repository> {
         let place = self.place(name)?;
         let repository = Repository::open_or_create(name, (place.open)(true)?, target.keyring.get()?, &*self.clock)?;
-        if self.ledger.repository_id(name)?.as_deref() != Some(repository.id()) {
-            self.ledger.recognise_repository(name, repository.id())?;
+        match self.ledger.repository_id(name)? {
+            Some(known) if known == repository.id() => {}
+            // What is on record is that of the other one.
+            Some(_) => self.ledger.replace_repository(name, repository.id())?,
+            None => self.ledger.recognise_repository(name, repository.id())?,
         }
         Ok(repository)
     }

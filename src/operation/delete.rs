@@ -6,7 +6,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::DeleteReport;
 use crate::operation::context::{Context, Lane, Target};
-use crate::operation::{adopt, log_retention, records, select};
+use crate::operation::{adopt, log_retention, records, select, unfinished};
 use crate::repository::catalog::Repository;
 use std::collections::BTreeSet;
 
@@ -26,8 +26,11 @@ pub(crate) fn delete(
     task: &Task,
 ) -> Result<DeleteReport> {
     let target = context.target(&id.target)?;
-    let _lane = context.lane(&target.name, Lane::Base)?;
+    let lane = context.lane(&target.name, Lane::Base)?;
     let _alone = context.reading(&target.name, true)?;
+    if !dry_run {
+        unfinished::settle(context, target, &lane, task);
+    }
     let mut report = DeleteReport { backup: id.clone(), dry_run, objects: 0, bytes: 0, batches: 0 };
     let mut found = false;
     for name in &target.repositories {
@@ -47,10 +50,13 @@ pub(crate) fn delete(
             report.objects += manifest.objects.len() as u64 + 1;
             report.bytes += manifest.stored_bytes();
         } else {
+            // What a kill leaves half deleted, the next run deletes: without its manifest it counts no more.
+            unfinished::begin(context, &id)?;
             let (objects, bytes) = repository.delete_backup(&manifest, task)?;
             report.objects += objects;
             report.bytes += bytes;
             records::forget_in(context, &id, name)?;
+            unfinished::complete(context, &id)?;
         }
         // After the base: were this interrupted, batches would be left that nothing needs, and not the other way round.
         let went = log_retention::expire(context, target, &repository, &manifest, gone, dry_run, task)?;

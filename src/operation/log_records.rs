@@ -1,6 +1,6 @@
 //! Between the verbs and the ledger: the log's archive.
 
-use crate::artifact::log_batch::SignedLogBatch;
+use crate::artifact::log_batch::{Known, LogMark, SignedLogBatch};
 use crate::artifact::object_key::ObjectKey;
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
@@ -14,6 +14,7 @@ use crate::operation::log_reach::{self, Reach, Standing};
 use crate::operation::records::{self, Happening};
 use crate::telemetry::record::{Occasion, Record};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The newest base of a log in a repository, and the SHA-256 of its manifest.
 pub(crate) fn newest_base(
@@ -60,6 +61,50 @@ pub(crate) fn latest_commit(
 ) -> Result<Option<Timestamp>> {
     let chain = ChainName { repository: repository.to_owned(), stream: stream.to_owned(), lineage };
     context.ledger.latest_commit(&target.name, &chain, transaction)
+}
+
+/// The end of a log's chain in a repository, as far as it is on record.
+pub(crate) struct RecordedEnd {
+    /// The newest of its histories.
+    pub(crate) lineage: u32,
+    /// Where that ends.
+    pub(crate) mark: LogMark,
+    /// When what it ends with was taken.
+    pub(crate) since: Timestamp,
+}
+
+/// Where the chain of a log ends in a repository.
+pub(crate) fn end_in(
+    context: &Context,
+    target: &Target,
+    repository: &str,
+    stream: &str,
+) -> Result<Option<RecordedEnd>> {
+    let bases = context.ledger.log_bases(&target.name)?.into_iter();
+    let bases = bases.filter(|base| base.chain.repository == repository && base.chain.stream == stream);
+    let base = bases.map(|base| RecordedEnd { lineage: base.chain.lineage, mark: base.mark, since: base.finished_at });
+    let batch = last_batch(context, target, repository, stream)?.map(|batch| RecordedEnd {
+        lineage: batch.lineage,
+        mark: batch.end,
+        since: batch.created_at,
+    });
+    Ok(base.chain(batch).max_by_key(|end| (end.lineage, end.mark.transaction)))
+}
+
+/// Where the chains of a log end in the repositories of a target but one, as far as they are on record.
+pub(crate) fn beside(
+    context: &Context,
+    target: &Target,
+    repository: &str,
+    stream: &str,
+) -> Result<BTreeMap<String, Known>> {
+    let mut known = BTreeMap::new();
+    for name in target.repositories.iter().filter(|name| *name != repository) {
+        if let Some(end) = end_in(context, target, name, stream)? {
+            known.insert(name.clone(), Known { lineage: end.lineage, transaction: end.mark.transaction });
+        }
+    }
+    Ok(known)
 }
 
 /// A batch counts in a repository.

@@ -13,6 +13,7 @@ use crate::operation::archive::chain_end::lineage_of;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_reach::is_in_chains;
 use crate::operation::log_records;
+use crate::operation::unfinished::deletion;
 use crate::repository::catalog::Repository;
 use std::collections::BTreeSet;
 
@@ -133,10 +134,9 @@ fn delete_unneeded(
             went.bytes += batch.object.stored.size;
             continue;
         }
-        let (objects, bytes) = repository.delete_batch(&batch)?;
+        let (objects, bytes) = deletion::delete_batch(context, target, repository, &batch)?;
         went.objects += objects;
         went.bytes += bytes;
-        log_records::forget(context, repository.name(), key.as_str())?;
     }
     if !dry_run {
         // What is missing without anybody needing it is no finding any more.

@@ -1,8 +1,12 @@
 //! Backups that were begun and not finished, on durable record from before their first object until after their
-//! manifest; and how what a killed run left of them is removed.
+//! manifest, and those that are being deleted; and how what a killed run left of them is removed.
+//!
+//! - [`deletion`]: the same of batches of the log that are being deleted
 //!
 //! Only what is on record here is ever removed. An object without a manifest that nobody recorded may be all that is
 //! left of a backup whose manifest was lost: `verify` names it, a person decides.
+
+pub(crate) mod deletion;
 
 use crate::artifact::object_key;
 use crate::base::atomic_file;
@@ -21,7 +25,7 @@ fn record(context: &Context, id: &BackupId) -> PathBuf {
     context.state_directory.join(DIRECTORY).join(id.to_string())
 }
 
-/// Puts a backup on record before its first object is written.
+/// Puts a backup on record before its first object is written, or the first one is deleted.
 pub(crate) fn begin(context: &Context, id: &BackupId) -> Result<()> {
     atomic_file::write(&record(context, id), id.to_string().as_bytes(), 0o600)
 }
@@ -59,6 +63,7 @@ pub(crate) fn settle(context: &Context, target: &Target, _base_lane: &FileLock, 
             }
         }
     }
+    removed += deletion::settle(context, target, task);
     for id in &pending {
         if let Err(error) = complete(context, id) {
             task.warn(format!("the record of {id} could not be removed: {error}"));
@@ -81,6 +86,7 @@ fn settle_in(context: &Context, target: &Target, repository: &Repository, pendin
             Ok(signed) => records::backup_taken(context, repository.name(), &signed)?,
             Err(error) if matches!(error.code(), Code::BackupNotFound | Code::BackupIncomplete) => {
                 removed += remove_objects(context, repository, id)?;
+                records::forget_in(context, id, repository.name())?;
             }
             Err(error) => return Err(error.context(format!("looking for the manifest of {id}"))),
         }

@@ -196,6 +196,59 @@ fn merging_killed_anywhere_loses_no_transaction() {
     }
 }
 
+// req: A14 X3
+#[test]
+fn a_deletion_killed_anywhere_is_finished_by_the_next_run() {
+    let site = Site::logged();
+    let database = site.path("database");
+    let archive = ["backup", "sim", "--type", "incremental"];
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let number = log::last_transaction(&database).expect("last") + 1;
+        let at = jiff::Timestamp::from_second(1_790_000_000 + number as i64).expect("time");
+        log::commit(&database, (number % 5) as u8, &format!("value {number}"), at).expect("commit");
+        assert!(site.run(&archive).status.success());
+        ids.push(site.backup("sim").id.to_string());
+    }
+    // The first increment took a base of its own.
+    let first = site.run(&["list"]);
+    let first = String::from_utf8_lossy(&first.stdout).into_owned();
+    let oldest = first.split_whitespace().filter(|word| word.starts_with("sim-")).min().expect("a backup").to_owned();
+    site.run(&["delete", &oldest, "--yes"]);
+    let keep = site.path("kept");
+    let copy = |from: PathBuf, to: PathBuf| {
+        let _ = fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
+        assert!(copied.success());
+    };
+    fs::create_dir(&keep).expect("directory");
+    for place in ["state", "repository"] {
+        copy(site.path(place), keep.join(place));
+    }
+    let prepare = || ["state", "repository"].iter().for_each(|place| copy(keep.join(place), site.path(place)));
+    let delete = ["delete", ids[0].as_str(), "--yes"];
+    let kills = walk_after(&site, &delete, prepare, |when| {
+        let next = site.run(&["list"]);
+        assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+        assert_eq!(debris(&site), Vec::<PathBuf>::new(), "{when}");
+        let checked = site.verify();
+        assert!(checked.is_ok(), "{when}: {checked:?}");
+        let again = site.run(&delete);
+        assert!(matches!(again.status.code(), Some(0 | 4)), "{when}: {}", String::from_utf8_lossy(&again.stderr));
+        let checked = site.verify();
+        assert!(checked.is_ok(), "{when}, and deleted again: {checked:?}");
+        let listed = String::from_utf8_lossy(&site.run(&["list"]).stdout).into_owned();
+        assert!(!listed.contains(&ids[0]) && listed.contains(&ids[1]), "{when}: {listed}");
+    });
+    println!("figure: delete sim: {kills} kills");
+    assert!(kills >= 8, "{kills}");
+    let out = site.path("out");
+    let restored = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let state = |data: PathBuf| log::state(&data).expect("state");
+    assert_eq!(state(out.join("data")), state(database.join("data")));
+}
+
 #[test]
 fn a_restore_in_place_killed_anywhere_leaves_old_or_new_data() {
     let site = Site::simulated();

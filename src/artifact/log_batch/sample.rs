@@ -81,5 +81,6 @@ pub(crate) fn batch(lineage: u32, sequence: u64, from: u64, to: u64) -> LogBatch
         server_version: "1".to_owned(),
         merged: None,
         origin: None,
+        beside: Default::default(),
     }
 }

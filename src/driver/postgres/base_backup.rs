@@ -277,6 +277,7 @@ impl Contents {
             log_contained: true,
             mark: None,
             latest_commit: None,
+            beside: Default::default(),
         })
     }
 }

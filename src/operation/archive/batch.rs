@@ -21,6 +21,7 @@ use crate::operation::backup::read_back::read_back;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// Most bytes of log in one batch. Each batch costs a manifest and 20 ms of key derivation; larger ones would make the
 /// repetition after a kill longer.
@@ -141,7 +142,7 @@ fn write(
     let object = written.map_err(|error| error.context(format!("archiving the log of {}", target.name)))?;
     read_back(std::slice::from_ref(&object), &group.branches, task)?;
     let batch = compose(context, target, source, group.lineage, (start, end), segments, object, taken_at)?;
-    commit(context, group, &batch, task)?;
+    commit(context, target, group, &batch, task)?;
     require_survivor(&group.branches)?;
     // Where a repository failed, the record stays until what it has of the batch is settled.
     if group.branches.iter().all(Branch::is_alive) { leftover::complete(context, target, &manifest) } else { Ok(()) }
@@ -211,14 +212,17 @@ fn compose(
         server_version: source.server.version.clone(),
         merged: None,
         origin: target.driver.log().map_or(Ok(None), |log| log.origin(&end))?,
+        beside: BTreeMap::new(),
         end,
     })
 }
 
 /// Commits the manifest in each living branch; from then on the batch counts there.
-fn commit(context: &Context, group: &mut Group, template: &LogBatch, task: &Task) -> Result<()> {
+fn commit(context: &Context, target: &Target, group: &mut Group, template: &LogBatch, task: &Task) -> Result<()> {
     for (branch, chained) in group.branches.iter().zip(&mut group.chains).filter(|(branch, _)| branch.is_alive()) {
+        let repository = branch.repository.name();
         let batch = LogBatch {
+            beside: log_records::beside(context, target, repository, &template.stream)?,
             sequence: chained.sequence,
             predecessor: chained.predecessor.clone(),
             owner: Owner { epoch: chained.epoch, ..template.owner.clone() },

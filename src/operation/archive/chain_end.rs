@@ -100,6 +100,9 @@ pub(crate) fn find(
     let Some(lineage) = base_lineage.max(batch_lineage) else { return Ok(None) };
     let batch = batch.filter(|signed| signed.batch.lineage == lineage);
     let base = base.filter(|_| base_lineage == Some(lineage));
+    // Those of a history that was left are in nobody's way.
+    let in_the_way = damaged.into_iter().filter(|(place, _)| place.lineage >= lineage);
+    let damaged: Vec<_> = in_the_way.map(|(place, key)| (place.first_transaction, key)).collect();
     let since = base.as_ref().map(|signed| signed.manifest.finished_at);
     let since = since.max(batch.as_ref().map(|signed| signed.batch.created_at));
     let earlier = earlier_bases(context, target, repository, (stream, lineage), base.as_ref())?;
@@ -176,8 +179,8 @@ fn newest_base(
     Ok(newest)
 }
 
-/// Manifests that cannot be opened: the first transaction that their keys name, and the keys.
-type Damaged = Vec<(u64, ObjectKey)>;
+/// Manifests that cannot be opened: what their keys name, and the keys.
+type Damaged = Vec<(BatchPlace, ObjectKey)>;
 
 /// The last batch of the newest lineage that can be opened, and the manifests after it that cannot.
 fn last_batch(
@@ -212,7 +215,7 @@ fn last_batch(
     for (place, key) in places.into_iter().rev() {
         match repository.batch(&key) {
             Ok(signed) => return Ok((Some(signed), damaged)),
-            Err(error) if is_damage(&error) => damaged.push((place.first_transaction, key)),
+            Err(error) if is_damage(&error) => damaged.push((place, key)),
             Err(error) => return Err(error.context("looking for the last batch of the log")),
         }
     }

@@ -89,10 +89,10 @@ impl Look {
         Look { found: Found::Fork { lineage, explained: self.explained }, difference: Some(why), ..self }
     }
 
-    /// After a restore the source may go on exactly where this chain ends, while a repository that is away holds a later history
-    /// that was left: then it goes on under a number that none has.
-    fn begin_anew_where_unsure(&mut self, others: Others) {
-        if let (Found::Continues(lineage), true, Some(_)) = (self.found, self.explained, others.unsure_at) {
+    /// What a restore in place begins is another history, also where the source goes on exactly where this chain ends: what was
+    /// committed in between and lost by it was in service once, and what comes back by a second one was not.
+    fn begin_anew_after_a_restore(&mut self) {
+        if let (Found::Continues(lineage), true) = (self.found, self.explained) {
             self.found = Found::Fork { lineage, explained: true };
         }
     }
@@ -116,8 +116,8 @@ pub(super) fn compare_all(
     task: &Task,
 ) -> Result<Vec<Compared>> {
     let mut looks = look_at_all(context, target, log, source, &branches, task)?;
-    let others = others::on_record(context, target, log, source, &branches, task)?;
-    looks.iter_mut().for_each(|look| look.begin_anew_where_unsure(others));
+    let others = others_of(context, target, log, source, &branches, &looks, task)?;
+    looks.iter_mut().for_each(Look::begin_anew_after_a_restore);
     let chains = judge(&looks, others)?;
     let mut compared = Vec::new();
     for ((branch, look), chain) in branches.into_iter().zip(looks).zip(chains) {
@@ -149,8 +149,8 @@ pub(crate) fn place_base(
     }
     let mut looks = look_at_all(context, target, log, source, branches, task)?;
     looks.iter_mut().for_each(Look::stand_where_the_source_is);
-    let others = others::on_record(context, target, log, source, branches, task)?;
-    looks.iter_mut().for_each(|look| look.begin_anew_where_unsure(others));
+    let others = others_of(context, target, log, source, branches, &looks, task)?;
+    looks.iter_mut().for_each(Look::begin_anew_after_a_restore);
     let chains = judge(&looks, others)?;
     for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
         if let Some(error) = &look.unread {
@@ -165,6 +165,25 @@ pub(crate) fn place_base(
         };
     }
     require_survivor(branches)
+}
+
+/// What is on record of the other repositories. Where nothing is archived anywhere, but a restore in place was made before, there
+/// were histories once whose numbers nobody knows any more.
+fn others_of(
+    context: &Context,
+    target: &Target,
+    log: &dyn LogSource,
+    source: &Source,
+    branches: &[Branch],
+    looks: &[Look],
+    task: &Task,
+) -> Result<Others> {
+    let mut others = others::on_record(context, target, log, source, branches, task)?;
+    let forgotten = others.highest == 0 && looks.iter().all(|look| look.found == Found::Nothing);
+    if forgotten && context.ledger.last_restore_in_place(&target.name)?.is_some() {
+        others.unsure_at = Some(others::number_of_now(context));
+    }
+    Ok(others)
 }
 
 fn judge(looks: &[Look], others: Others) -> Result<Vec<Chain>> {

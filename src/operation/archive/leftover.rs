@@ -64,7 +64,11 @@ fn settle_record(context: &Context, target: &Target, path: &Path, task: &Task) -
     for name in &target.repositories {
         let outcome = match context.repository(target, name) {
             Ok(repository) => settle_in(context, &repository, &record),
-            Err(error) if error.code() == Code::RepositoryNotFound => Ok(0),
+            // It may come back with what is left there; that it is away is said elsewhere.
+            Err(error) if error.code() == Code::RepositoryNotFound => {
+                settled = false;
+                Ok(0)
+            }
             Err(error) => Err(error),
         };
         match outcome {

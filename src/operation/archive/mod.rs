@@ -23,6 +23,7 @@ pub(crate) use comparison::{BasePlace, place_base};
 
 use crate::artifact::log_point;
 use crate::base::clock::Stopwatch;
+use crate::base::error::RetryClass;
 use crate::base::ids::{BackupKind, TargetName};
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
@@ -424,8 +425,15 @@ impl Run<'_> {
             self.target.name,
             text.join("; ")
         );
-        Err(Error::new(Code::BackupPartial, text)
-            .with_hint("the next run catches up where a repository failed, as long as the database keeps its log"))
+        // What does not pass by itself comes first.
+        let lasting = self.failures.iter().find(|error| error.code().retry() == RetryClass::Never);
+        let hint = match lasting {
+            Some(error) => error.hint().replace("TARGET", self.target.name.as_str()),
+            None => {
+                "the next run catches up where a repository failed, as long as the database keeps its log".to_owned()
+            }
+        };
+        Err(Error::new(Code::BackupPartial, text).with_hint(hint))
     }
 }
 

@@ -2,14 +2,13 @@
 //! histories whose numbers must not be given again, or the very one that is in service.
 
 use super::lineage::Others;
-use crate::artifact::log_batch::LogMark;
 use crate::base::Result;
 use crate::base::task::Task;
 use crate::driver::Source;
 use crate::driver::log::{LogSource, Resumption};
 use crate::operation::backup::objects::Branch;
 use crate::operation::context::{Context, Target};
-use crate::operation::log_records;
+use crate::operation::log_records::{self, RecordedEnd};
 
 /// Compares the source with where the chains of all repositories but `branches` end, as far as that is on record.
 pub(super) fn on_record(
@@ -21,18 +20,23 @@ pub(super) fn on_record(
     task: &Task,
 ) -> Result<Others> {
     let mut others = Others::default();
-    let now = u32::try_from(context.clock.now().as_second()).unwrap_or(0);
+    let now = number_of_now(context);
     // One that is here and failed is compared by the record as well.
     let looked_at = |name: &str| branches.iter().any(|branch| branch.is_alive() && branch.repository.name() == name);
     for name in target.repositories.iter().filter(|name| !looked_at(name)) {
         task.check()?;
-        let Some((lineage, mark)) = end(context, target, name, &source.data_identity)? else {
+        let Some(RecordedEnd { lineage, mark, since }) =
+            log_records::end_in(context, target, name, &source.data_identity)?
+        else {
             others.unsure_at = Some(now);
             continue;
         };
         others.highest = others.highest.max(lineage);
         match log.resume(&mark, task) {
-            Ok(Resumption::Continues(reader)) if !reader.is_left() => {
+            // A restore in place begins another history, also where it led to the end of one.
+            Ok(Resumption::Continues(reader))
+                if !reader.is_left() && !log_records::restored_since(context, &target.name, since)? =>
+            {
                 others.followed = others.followed.max(lineage);
                 continue;
             }
@@ -46,12 +50,7 @@ pub(super) fn on_record(
     Ok(others)
 }
 
-/// The number of the newest history of a log in a repository, and where its chain ends.
-fn end(context: &Context, target: &Target, repository: &str, stream: &str) -> Result<Option<(u32, LogMark)>> {
-    let bases = context.ledger.log_bases(&target.name)?.into_iter();
-    let bases = bases.filter(|base| base.chain.repository == repository && base.chain.stream == stream);
-    let base =
-        bases.map(|base| (base.chain.lineage, base.mark)).max_by_key(|(lineage, mark)| (*lineage, mark.transaction));
-    let batch = log_records::last_batch(context, target, repository, stream)?.map(|batch| (batch.lineage, batch.end));
-    Ok(base.into_iter().chain(batch).max_by_key(|(lineage, mark)| (*lineage, mark.transaction)))
+/// The number that a history gets which begins now, where not all numbers are known.
+pub(super) fn number_of_now(context: &Context) -> u32 {
+    u32::try_from(context.clock.now().as_second()).unwrap_or(0)
 }

@@ -81,6 +81,7 @@ pub(super) fn commit(
         let history = (manifest.owner.data_identity.as_str(), place.lineage);
         let recorded = log_records::latest_commit(context, target, repository.name(), history, mark.transaction)?;
         position.latest_commit = position.latest_commit.max(recorded);
+        position.beside = log_records::beside(context, target, repository.name(), history.0)?;
         position.lineage = place.lineage.to_string();
     }
     if let Some(last) = records::last_in(context, target, repository)? {

@@ -2,6 +2,8 @@
 //! promise. A backup that was named without a target is restored alone; in all other cases the log is replayed over it.
 
 use super::bases::{self, Candidate, Lost};
+use super::continuations;
+use super::in_service::InService;
 use super::landmark::{self, Aim};
 use super::log_plan::{self, LogPlan};
 use super::plan::{self, Base, History};
@@ -31,6 +33,8 @@ pub(super) struct Chosen {
     pub(super) repository: Repository,
     /// The log that is replayed over it; `None` = none.
     pub(super) log: Option<LogPlan>,
+    /// What has to be said if it is this that is restored, and not what another repository gives.
+    remarks: Vec<String>,
 }
 
 /// Resolves what the operator asked for and finds a repository that has all of it.
@@ -44,22 +48,24 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
     let timeline = request.options.timeline;
     let mut failures: Vec<(&str, Error)> = Vec::new();
     let mut any_chain = request.until.is_some() || timeline.is_some();
-    let mut best: Option<(Chosen, Option<(Timestamp, BackupId)>)> = None;
+    let mut plans: Vec<(Chosen, Option<(Timestamp, BackupId)>)> = Vec::new();
+    let mut ends = Vec::new();
+    let mut in_service = InService::by_the_record(context, target)?;
     for name in record::in_order(context, target, until)? {
         let planned = context.repository(target, name).and_then(|repository| {
             let mut found = bases::find(context, target, &repository, named.as_ref(), task)?;
             timelines::retain(target, timeline, &mut found.candidates, &repository)?;
             any_chain |= !found.candidates.is_empty();
+            in_service.see(&found.candidates);
+            ends.extend(continuations::ends(context, target, &repository, &found.candidates)?);
             let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
             let mut candidates = found.candidates;
             candidates.retain(|candidate| history.as_ref().is_none_or(|history| &candidate.base.history == history));
             Ok((with_log(context, target, repository, candidates, until, task)?, found.without_log))
         });
         match planned {
-            Ok((chosen, without_log)) => {
-                if best.as_ref().is_none_or(|(best, _)| is_newer(&chosen, best, until)) {
-                    best = Some((chosen, without_log));
-                }
+            Ok(planned) => {
+                plans.push(planned);
                 // What is asked for may lie in a history that one repository has and another has not, and the record may be
                 // older than all of them.
                 if named.is_some() {
@@ -69,9 +75,19 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
             Err(error) => failures.push((name, error)),
         }
     }
-    if let Some((chosen, without_log)) = best {
+    if let Some(best) =
+        (0..plans.len()).reduce(|best, next| match is_newer(&plans[next].0, &plans[best].0, until, &in_service) {
+            true => next,
+            false => best,
+        })
+    {
+        let (mut chosen, without_log) = plans.swap_remove(best);
         if named.is_none() {
-            record::refuse_less(context, target, &chosen, (until, timeline), &failures)?;
+            chosen.remarks.extend(chosen.log.as_ref().and_then(|log| in_service.remark(log)));
+            record::refuse_less(context, target, &chosen, (until, timeline), (&failures, &in_service))?;
+            let failed: Vec<&str> = failures.iter().map(|(name, _)| *name).collect();
+            continuations::refuse_unclear(context, target, &chosen, &ends, &failed)?;
+            chosen.remarks.extend(continuations::remark_forgotten(context, target, &chosen, &ends)?);
         }
         for (name, error) in &failures {
             task.warn(format!("repository {name}: {error}"));
@@ -118,17 +134,22 @@ fn settled(
             task.info(format!("{id} is newer than the archived log and has none to replay over it"));
             choose_alone(context, target, &id.to_string(), task)
         }
-        _ => Ok(chosen),
+        _ => {
+            chosen.remarks.iter().for_each(|remark| task.warn(remark));
+            Ok(chosen)
+        }
     }
 }
 
-/// Whether a plan is for a later history of the same log than another one; to the end, also whether it reaches farther in the
-/// same one.
-fn is_newer(chosen: &Chosen, other: &Chosen, until: RecoveryTarget) -> bool {
+/// Whether a plan is for the log in service and another one is not, or for a later history of the same log; to the end, also
+/// whether it reaches farther in the same one.
+fn is_newer(chosen: &Chosen, other: &Chosen, until: RecoveryTarget, in_service: &InService) -> bool {
     let (Some(one), Some(two)) = (&chosen.log, &other.log) else { return false };
     let farther = |log: &LogPlan| if until == RecoveryTarget::End { log.end.transaction } else { 0 };
-    one.history.stream == two.history.stream
-        && (one.history.lineage, farther(one)) > (two.history.lineage, farther(two))
+    if one.history.stream != two.history.stream {
+        return in_service.is(&one.history.stream);
+    }
+    (one.history.lineage, farther(one)) > (two.history.lineage, farther(two))
 }
 
 /// That there are backups, all of which were found damaged.
@@ -216,14 +237,13 @@ fn with_log(
                 if let Some(error) = first_error.filter(|_| passed_over) {
                     task.warn(format!("passing over a newer base: {error}"));
                 }
-                tell_if_left(context, target, &bases, base, task)?;
-                tell_of_later_commits(manifest, base, until, task);
+                let mut remarks: Vec<_> = remark_if_left(context, target, &bases, base)?.into_iter().collect();
+                remarks.extend(remark_later_commits(manifest, base, until));
                 if tried.contains_key(&base.history) {
-                    task.warn("what leads there from an earlier full backup is lost, and this one ends less than a second before \
-                               that time: where the server's clock ran back just then, it holds something later");
+                    remarks.push(LESS_THAN_A_SECOND.to_owned());
                 }
                 let (manifest, log) = (manifest.clone(), Some(log));
-                return Ok(Chosen { manifest, repository, log });
+                return Ok(Chosen { manifest, repository, log, remarks });
             }
             Err(error) => {
                 tried.entry(&base.history).or_insert(base.mark.transaction);
@@ -247,30 +267,31 @@ fn next_mark<'a>(bases: &'a [Base], base: &Base) -> Option<&'a LogMark> {
     bases.iter().filter(later).map(|next| &next.mark).min_by_key(|mark| mark.transaction)
 }
 
-fn tell_if_left(context: &Context, target: &Target, bases: &[Base], chosen: &Base, task: &Task) -> Result<()> {
+const LESS_THAN_A_SECOND: &str = "what leads there from an earlier full backup is lost, and this one ends less than a second before \
+                                  that time: where the server's clock ran back just then, it holds something later";
+
+fn remark_if_left(context: &Context, target: &Target, bases: &[Base], chosen: &Base) -> Result<Option<String>> {
     let here = bases.iter().map(|base| (base.history.stream.clone(), base.history.lineage));
     // Another repository may hold what came later.
     let recorded = context.ledger.log_bases(&target.name)?.into_iter();
     let known = here.chain(recorded.map(|base| (base.chain.stream, base.chain.lineage)));
     let newest = known.filter(|(stream, _)| *stream == chosen.history.stream).map(|(_, lineage)| lineage).max();
-    if let Some(newest) = newest.filter(|newest| chosen.history.lineage < *newest) {
-        task.warn(format!(
+    Ok(newest.filter(|newest| chosen.history.lineage < *newest).map(|newest| {
+        format!(
             "this is a history that was left: of lineage {}, while the database went on as lineage {newest}",
             chosen.history.lineage
-        ));
-    }
-    Ok(())
+        )
+    }))
 }
 
-fn tell_of_later_commits(manifest: &Manifest, base: &Base, until: RecoveryTarget, task: &Task) {
-    let RecoveryTarget::Time(time) = until else { return };
-    if let Some(latest) = base.latest_commit.filter(|latest| *latest > time) {
-        task.warn(format!(
-            "the server's clock ran back before {} was taken: it holds transactions with times up to {latest}, later than \
-             what is asked for; name an older backup to stop before them",
-            manifest.id
-        ));
-    }
+fn remark_later_commits(manifest: &Manifest, base: &Base, until: RecoveryTarget) -> Option<String> {
+    let RecoveryTarget::Time(time) = until else { return None };
+    let latest = base.latest_commit.filter(|latest| *latest > time)?;
+    Some(format!(
+        "the server's clock ran back before {} was taken: it holds transactions with times up to {latest}, later than \
+         what is asked for; name an older backup to stop before them",
+        manifest.id
+    ))
 }
 
 /// How an operator gets what a history that was left holds: only by asking for it.
@@ -349,7 +370,7 @@ fn try_repository(context: &Context, target: &Target, name: &str, id: &BackupId)
     let manifest = find(context, &repository, id)?.manifest;
     check_engine(target, &manifest)?;
     check_objects(&repository, &manifest)?;
-    Ok(Chosen { manifest, repository, log: None })
+    Ok(Chosen { manifest, repository, log: None, remarks: Vec::new() })
 }
 
 /// The manifest of one backup.

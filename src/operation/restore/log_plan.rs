@@ -160,13 +160,10 @@ pub(super) fn make(
     require_one_history(target, repository, manifest, base, &signed)?;
     let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
     let known = known_end(context, target, repository, base)?;
-    // What the ledger knows of the end holds only if that end is here.
-    let covered = known.as_ref().filter(|end| end.transaction <= archived.transaction).map(|end| end.covered_until);
-    match plan::path(&base.mark, manifest.created_at, &pieces, until, covered) {
+    let covered = known.as_ref().map(|end| (end.transaction, end.covered_until));
+    match plan::path(&base.mark, manifest.created_at.min(manifest.finished_at), &pieces, until, covered) {
         Ok(Path { pieces: chosen, end, cut }) => {
-            if until == RecoveryTarget::End {
-                check_end(target, repository, &end, &damaged, known.as_ref())?;
-            }
+            check_reached(target, repository, (until, cut), &end, &damaged, known.as_ref())?;
             check_links(&chosen, &signed)?;
             let batches: Vec<LogBatch> = chosen.iter().map(|index| signed[*index].batch.clone()).collect();
             check_objects(target, repository, base, &batches)?;
@@ -186,7 +183,7 @@ pub(super) fn make(
             let next = &signed[next].batch;
             Err(hole(target, repository, &after, next, &damaged))
         }
-        Err(Obstacle::Beyond { end, covered_until }) => match damaged.first() {
+        Err(Obstacle::Beyond { end, covered_until }) => match damaged_after(&damaged, &end).or(damaged.first()) {
             Some(damaged) => Err(gap(target, repository, &end, &damaged.to_string())),
             None if next_base.is_some_and(|next| next.transaction > end.transaction) => {
                 let next = next_base.map_or(0, |next| next.transaction);
@@ -324,15 +321,9 @@ fn piece(batch: &LogBatch) -> Piece {
 
 /// Where the archive of a history ends: the end of its last batch that can be opened, or the base.
 fn archive_end(repository: &Repository, keys: &[(BatchPlace, ObjectKey)], base: &LogMark) -> Result<LogMark> {
-    for (_, key) in keys.iter().rev() {
-        match repository.batch(key) {
-            Ok(signed) if signed.batch.end.transaction > base.transaction => return Ok(signed.batch.end),
-            Ok(_) => break,
-            // Whether it is in the way is decided when it is needed.
-            Err(_) => {}
-        }
-    }
-    Ok(base.clone())
+    // Whether one that cannot be opened is in the way is decided when it is needed.
+    let last = keys.iter().rev().find_map(|(_, key)| repository.batch(key).ok()).map(|signed| signed.batch.end);
+    Ok(last.filter(|end| end.transaction > base.transaction).unwrap_or_else(|| base.clone()))
 }
 
 /// How far the ledger knows the archive to reach, beyond what its batches say: it knows of runs that found nothing to
@@ -345,6 +336,27 @@ fn known_end(context: &Context, target: &Target, repository: &Repository, base: 
     }))
 }
 
+fn damaged_after<'a>(damaged: &'a [Damaged], end: &LogMark) -> Option<&'a Damaged> {
+    damaged.iter().find(|damaged| damaged.first_transaction > end.transaction)
+}
+
+/// Whether a way that found no end behind the target may pass for all that leads there.
+fn check_reached(
+    target: &Target,
+    repository: &Repository,
+    (until, cut): (RecoveryTarget, bool),
+    end: &LogMark,
+    damaged: &[Damaged],
+    known: Option<&LogEnd>,
+) -> Result<()> {
+    match until {
+        RecoveryTarget::End => check_end(target, repository, end, damaged, known),
+        // What cannot be read may hold an earlier one, as behind a hole.
+        RecoveryTarget::Time(_) if !cut => check_end(target, repository, end, damaged, None),
+        _ => Ok(()),
+    }
+}
+
 /// All that was archived is wanted: an end that cannot be opened, or is gone, must not pass for a shorter archive.
 fn check_end(
     target: &Target,
@@ -353,7 +365,7 @@ fn check_end(
     damaged: &[Damaged],
     known: Option<&LogEnd>,
 ) -> Result<()> {
-    if let Some(damaged) = damaged.iter().find(|damaged| damaged.first_transaction > end.transaction) {
+    if let Some(damaged) = damaged_after(damaged, end) {
         return Err(gap(target, repository, end, &damaged.to_string()));
     }
     match known {

@@ -7,10 +7,12 @@
 pub(crate) mod bases;
 mod branches;
 mod choose;
+mod continuations;
 pub(crate) mod copy;
 mod demands;
 mod fill;
 pub(crate) mod in_place;
+mod in_service;
 mod landmark;
 mod log_plan;
 mod outcome;

@@ -121,14 +121,14 @@ pub(super) fn admits(until: RecoveryTarget, transaction: u64, ended_at: Timestam
     }
 }
 
-/// The shortest way from a base to the target. `pieces` are those of the base's history, in any order; `covered_until` is up
-/// to when the whole archive of that history is known to hold everything.
+/// The shortest way from a base to the target. `pieces` are those of the base's history, in any order; `known` is the
+/// transaction that the whole archive of that history is known to end with, and up to when it then holds everything.
 pub(super) fn path(
     base: &LogMark,
     base_taken_at: Timestamp,
     pieces: &[Piece],
     until: RecoveryTarget,
-    covered_until: Option<Timestamp>,
+    known: Option<(u64, Timestamp)>,
 ) -> Result<Path, Obstacle> {
     if until == RecoveryTarget::Immediate || reaches(base.transaction, None, until) {
         return Ok(Path { pieces: Vec::new(), end: base.clone(), cut: false });
@@ -153,7 +153,9 @@ pub(super) fn path(
         return Err(Obstacle::Hole { after: end, next: *next });
     }
     let taken = last.map_or(base_taken_at, |piece| piece.taken_at).max(base_taken_at);
-    let covered_until = covered_until.map_or(taken, |covered| covered.max(taken));
+    // What is known of the archive's end says nothing of a way that does not lead there.
+    let covered = known.filter(|(transaction, _)| *transaction <= end.transaction).map(|(_, covered)| covered);
+    let covered_until = covered.map_or(taken, |covered| covered.max(taken));
     let complete = match until {
         RecoveryTarget::End | RecoveryTarget::Point(_) => true,
         RecoveryTarget::Time(time) => time <= covered_until,

@@ -3,6 +3,7 @@
 
 use super::bases::ended_at;
 use super::choose::Chosen;
+use super::in_service::InService;
 use super::plan;
 use crate::artifact::log_point;
 use crate::base::ids::BackupId;
@@ -19,7 +20,7 @@ pub(super) fn refuse_less(
     target: &Target,
     chosen: &Chosen,
     (until, timeline): (RecoveryTarget, Option<Timeline>),
-    failures: &[(&str, Error)],
+    (failures, in_service): (&[(&str, Error)], &InService),
 ) -> Result<()> {
     if until == RecoveryTarget::End {
         let farthest = match timeline {
@@ -35,27 +36,30 @@ pub(super) fn refuse_less(
         return Ok(());
     }
     for (name, error) in failures {
-        if let Some(lineage) = later_history(context, target, name, chosen, until)? {
+        if let Some(lineage) = later_history(context, target, name, chosen, (until, in_service))? {
             return Err(of_a_history_that_was_left(target, chosen, until, (name, lineage), error));
         }
     }
     Ok(())
 }
 
-/// The number of a later history than the plan's that a repository is known to hold, and that has what is asked for.
+/// The number of a later history than the plan's that a repository is known to hold, or of one of the data in service where the
+/// plan's is another, and that has what is asked for.
 fn later_history(
     context: &Context,
     target: &Target,
     repository: &str,
     chosen: &Chosen,
-    until: RecoveryTarget,
+    (until, in_service): (RecoveryTarget, &InService),
 ) -> Result<Option<u32>> {
     let Some(log) = &chosen.log else { return Ok(None) };
     let bases = context.ledger.log_bases(&target.name)?.into_iter().filter(|base| {
         let ended = ended_at(base.chain.lineage, base.mark.committed_at, base.created_at, base.finished_at);
-        (base.chain.repository.as_str(), &base.chain.stream) == (repository, &log.history.stream)
-            && base.chain.lineage > log.history.lineage
-            && plan::admits(until, base.mark.transaction, ended)
+        let later = match base.chain.stream == log.history.stream {
+            true => base.chain.lineage > log.history.lineage,
+            false => in_service.is(&base.chain.stream),
+        };
+        base.chain.repository == repository && later && plan::admits(until, base.mark.transaction, ended)
     });
     Ok(bases.map(|base| base.chain.lineage).max())
 }

@@ -2,7 +2,8 @@
 //! and what comes back is what is in service.
 
 use super::{
-    State, archive, archive_fails, archived, at, commit, in_place, live, restore, restored, status, two_repositories,
+    State, archive, archive_fails, archived, at, commit, copy, in_place, keep_the_ledger, live, put_back, restore,
+    restored, set_the_ledger_back, status, two_repositories,
 };
 use crate::site::{Site, backup_request, restore_request};
 use crate::workshop::{INTERVAL, PATIENCE};
@@ -288,4 +289,206 @@ fn a_base_that_no_increment_has_followed_is_the_newest_state_all_the_same() {
     assert!(site.ask(&Request::Backup(backup_request("sim"))).is_err_and(|error| error.code() == Code::BackupPartial));
     assert_eq!(restored(&site, None).0, live(&site));
     drop(away);
+}
+
+// req: X3 X4
+#[test]
+fn a_host_that_was_set_back_while_a_repository_was_away_gives_nothing_of_which_it_cannot_tell() {
+    let (site, mut states) = both();
+    let (aside, kept) = (site.path("aside"), keep_the_ledger(&site));
+    copy(&site.path("database/data"), &aside);
+    // What nobody will know of but the first repository.
+    let away = Away::take(&site, SECOND);
+    commit(&site, 4, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    drop(away);
+    let away = Away::take(&site, MAIN);
+    put_back(&site, &aside);
+    set_the_ledger_back(&site, &kept);
+    states.truncate(FORK as usize + 3);
+    for _ in 0..3 {
+        let number = states.len() as u64;
+        log::commit(&site.path("database"), 1, &format!("otherwise {number}"), at(100 + number)).expect("commit");
+        states.push(live(&site));
+        assert_eq!(archive_fails(&site), Code::BackupPartial);
+    }
+    drop(away);
+    for rescanned in [false, true] {
+        if rescanned {
+            assert!(site.run(&["rescan"]).status.success());
+        }
+        for until in [None, Some(RecoveryTarget::Transaction(FORK + 3)), Some(RecoveryTarget::Transaction(FORK + 5))] {
+            let error = restore(&site, until, &site.path("unclear")).expect_err("which of the two?");
+            assert_eq!(error.code(), Code::LogForked, "{until:?}: {error}");
+            assert!(error.hint().contains("--type incremental"), "{}", error.hint());
+        }
+        let common = Some(RecoveryTarget::Transaction(FORK + 2));
+        assert_eq!(restored(&site, common).0, states[FORK as usize + 2], "both have it");
+    }
+    // The one that holds what was, is told apart once the source is compared with it.
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    assert_eq!(restored(&site, None).0, live(&site));
+    assert!(site.run(&["adopt", "sim", "--yes"]).status.success());
+    archive(&site);
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+// req: X3 X4
+#[test]
+fn a_record_that_was_set_back_hides_no_later_history_of_a_repository_that_is_away() {
+    let (site, mut states) = both();
+    let kept = keep_the_ledger(&site);
+    let away = Away::take(&site, MAIN);
+    commit(&site, 3, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    go_back(&site, FORK + 4, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    commit(&site, 2, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    drop(away);
+    let away = Away::take(&site, SECOND);
+    set_the_ledger_back(&site, &kept);
+    for _ in 0..2 {
+        commit(&site, 2, &mut states);
+        assert_eq!(archive_fails(&site), Code::BackupPartial);
+    }
+    drop(away);
+    let error = restore(&site, None, &site.path("less")).expect_err("one of the two has less");
+    assert_eq!(error.code(), Code::LogForked, "{error}");
+    archive(&site);
+    holds(&site, &states[..=FORK as usize + 4], "before");
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+/// A moment behind everything that was committed, and before everything that will be.
+fn a_moment() -> RecoveryTarget {
+    let moment = SystemClock.now();
+    assert!(wait_until(PATIENCE, INTERVAL, || SystemClock.now().as_second() > moment.as_second() + 1));
+    RecoveryTarget::Time(moment)
+}
+
+/// Commits with the time that it is.
+fn commit_now(site: &Site, count: u64) {
+    for _ in 0..count {
+        let number = log::last_transaction(&site.path("database")).expect("last") + 1;
+        log::commit(&site.path("database"), 3, &format!("now {number}"), SystemClock.now()).expect("commit");
+    }
+}
+
+// req: X2 X4
+#[test]
+fn a_time_between_two_restores_in_place_gives_what_was_in_service_then_or_nothing() {
+    // Forth and back: what comes back was not in service in between.
+    let site = Site::logged();
+    for count in [3, 6] {
+        commit_now(&site, count);
+        archive(&site);
+    }
+    // Backups are stamped with whole seconds, no two with the same.
+    a_moment();
+    in_place(&site, Some(RecoveryTarget::Transaction(5)));
+    archive(&site);
+    a_moment();
+    let (then, moment) = (live(&site), a_moment());
+    archive(&site);
+    assert_eq!(restored(&site, Some(moment)).0, then);
+    in_place(&site, Some(RecoveryTarget::Transaction(9)));
+    archive(&site);
+    commit_now(&site, 1);
+    archive(&site);
+    // How far the archive of a history was looked at is known of the newest one alone.
+    let error = restore(&site, Some(moment), &site.path("later")).expect_err("not what came back later");
+    assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{error}");
+    assert!(error.hint().contains("--to-tx 5"), "{}", error.hint());
+    assert_eq!(restored(&site, None).0, live(&site));
+
+    // What was lost by a restore to the archive's end was in service until then.
+    let site = Site::logged();
+    commit_now(&site, 7);
+    archive(&site);
+    a_moment();
+    commit_now(&site, 3);
+    let moment = a_moment();
+    in_place(&site, None);
+    archive(&site);
+    let error = restore(&site, Some(moment), &site.path("less")).expect_err("it was never archived");
+    assert_eq!(error.code(), Code::RestoreTargetUnreachable, "{error}");
+    assert_eq!(restored(&site, None).0, live(&site));
+}
+
+// req: X3
+#[test]
+fn a_new_repository_in_the_place_of_one_that_was_lost_begins_a_history_of_its_own() {
+    let (site, _) = archived(6, &[3]);
+    in_place(&site, Some(RecoveryTarget::Transaction(6)));
+    let left = archive(&site).repositories[0].lineage;
+    fs::remove_dir_all(site.path("repository")).expect("lose it");
+    assert_eq!(archive_fails(&site), Code::RepositoryNotFound);
+    assert!(site.run(&["adopt", "sim", "--new-repository", "--yes"]).status.success());
+    commit_now(&site, 2);
+    let report = archive(&site);
+    assert!(report.repositories[0].lineage > left, "{report:?}");
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("nothing of the lost one is missed");
+}
+
+// req: X3 X4
+#[test]
+fn a_database_that_was_made_anew_is_not_mistaken_for_the_one_before() {
+    let (site, mut former) = both();
+    commit(&site, 8, &mut former);
+    let away = Away::take(&site, MAIN);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    fs::remove_dir_all(site.path("database")).expect("drop it");
+    neo4j_backup_agent::driver::sim::populate(&site.path("database"), 12, 40_000).expect("populate");
+    fs::write(site.path("database/identity"), "sim-anew\n").expect("identity");
+    log::begin(&site.path("database")).expect("log");
+    let mut states = Vec::new();
+    commit(&site, 12, &mut states);
+    site.run(&["adopt", "sim", "--yes"]);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    commit(&site, 2, &mut states);
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    drop(away);
+    assert_eq!(restored(&site, None).0, live(&site));
+    assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(13))).0, states[13], "not the former one's");
+    let out = site.path("former");
+    let output = site.run(&["restore", "sim", "--to-tx", "15", "--into", &out.display().to_string()]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(super::told(&output).contains("history of other data, which was left"), "{output:?}");
+}
+
+// req: X3 X4
+#[test]
+fn a_database_that_was_set_back_while_a_repository_was_away_says_what_is_to_be_done_there() {
+    let (site, mut states) = both();
+    let aside = site.path("aside");
+    copy(&site.path("database/data"), &aside);
+    commit(&site, 2, &mut states);
+    archive(&site);
+    put_back(&site, &aside);
+    states.truncate(FORK as usize + 3);
+    let number = FORK + 3;
+    log::commit(&site.path("database"), 1, "another", at(number)).expect("commit");
+    let away = Away::take(&site, SECOND);
+    let refused = archive_fails(&site);
+    assert!(matches!(refused, Code::LogForked | Code::RepositoryNotFound), "one is forked and one is away: {refused}");
+    assert!(!site.run(&["adopt", "sim", "--yes"]).status.success(), "one of the two is not there");
+    assert_eq!(archive_fails(&site), Code::BackupPartial);
+    drop(away);
+    for _ in 0..2 {
+        let out = site.path("out");
+        let output = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("was left"), "what is in service was not left: {said}");
+        assert_eq!(log::last_transaction(&out).expect("last"), number);
+        fs::remove_dir_all(out).expect("remove");
+        let error = site.ask(&super::archive_request()).expect_err("not everywhere");
+        assert_eq!(error.code(), Code::BackupPartial, "{error}");
+        assert!(error.hint().contains("adopt sim"), "{}", error.hint());
+    }
+    assert!(site.run(&["adopt", "sim", "--yes"]).status.success());
+    archive(&site);
+    assert_eq!(restored(&site, None).0, live(&site));
+    site.verify().expect("sound");
 }

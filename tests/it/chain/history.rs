@@ -9,6 +9,7 @@ use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::sim::log;
 use neo4j_backup_agent::operation::request::Request;
+use std::fs;
 
 // req: X2
 #[test]
@@ -45,6 +46,22 @@ fn a_pruned_log_is_announced_at_once_and_closed_by_a_new_base() {
         assert_eq!(error.code(), Code::LogGap, "{number}: {error}");
         assert!(error.message().contains("after transaction 20"), "{error}");
     }
+}
+
+// req: X3
+#[test]
+fn a_restore_in_place_is_remembered_without_the_ledger() {
+    let (site, _) = archived(4, &[3]);
+    in_place(&site, Some(RecoveryTarget::Transaction(6)));
+    lose_the_ledger(&site);
+    let out = site.path("out");
+    let output = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+    assert!(told(&output).contains("may be a history that was left"), "{output:?}");
+    fs::remove_dir_all(&out).expect("remove");
+    archive(&site);
+    let output = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+    assert!(output.status.success() && !told(&output).contains("was left"), "{output:?}");
+    assert_eq!(log::last_transaction(&out).expect("last"), 6);
 }
 
 // req: X3

@@ -1,13 +1,13 @@
 //! Repositories that fail or are away, two runs at once, batches that are damaged, and what retention may take.
 
 use super::{
-    archive, archive_fails, archived, at, batches, commit, copy, keep_the_ledger, live, lose_the_ledger, put_back,
-    restore, restored, set_the_ledger_back, two_repositories,
+    archive, archive_fails, archived, at, batches, commit, copy, in_place, keep_the_ledger, live, lose_the_ledger,
+    put_back, restore, restored, set_the_ledger_back, two_repositories,
 };
 use crate::site::{BACKUPD, Site, backup_request};
 use crate::workshop::{INTERVAL, PATIENCE};
 use neo4j_backup_agent::base::Code;
-use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
 use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::driver::log::RecoveryTarget;
 use neo4j_backup_agent::driver::sim::log;
@@ -104,6 +104,50 @@ fn what_is_damaged_in_one_repository_is_taken_from_another() {
             assert!(matches!(error.code(), Code::BackupCorrupted | Code::LogGap), "{error}");
             assert!(!site.path("less").exists());
         }
+    }
+}
+
+// req: X3 X4
+#[test]
+fn a_time_behind_which_the_log_is_damaged_is_never_reached_by_less() {
+    for found in ["by a verification", "on the way"] {
+        let site = two_repositories();
+        let mut states = Vec::new();
+        let mut times = Vec::new();
+        for number in 1..=10u64 {
+            let before = SystemClock.now().as_millisecond();
+            assert!(wait_until(PATIENCE, INTERVAL, || SystemClock.now().as_millisecond() > before));
+            let now = SystemClock.now();
+            log::commit(&site.path("database"), (number % 7) as u8, &format!("{number}"), now).expect("commit");
+            states.push(live(&site));
+            times.push(now);
+            if [4, 7, 10].contains(&number) {
+                archive(&site);
+            }
+        }
+        // Looked again, and found nothing: the archive is known to hold every moment since.
+        archive(&site);
+        flip_newest(&site.path("repository"), ".log.");
+        if found == "by a verification" {
+            site.verify().expect_err("damaged");
+        }
+        let until = |number: usize| Some(RecoveryTarget::Time(times[number - 1]));
+        for _ in 0..2 {
+            for number in [10, 9, 8] {
+                let (state, report) = restored(&site, until(number));
+                assert_eq!((&state, report.repository.as_str()), (&states[number - 1], "second"), "{found}, {number}");
+            }
+        }
+        flip_newest(&site.path("second/repository"), ".log.");
+        let batch = site.path("less");
+        for _ in 0..2 {
+            for number in [10, 9, 8] {
+                let error = restore(&site, until(number), &batch).expect_err("damaged in both");
+                assert!(matches!(error.code(), Code::BackupCorrupted | Code::LogGap), "{found}, {number}: {error}");
+            }
+        }
+        assert_eq!(restored(&site, until(6)).0, states[5], "{found}: what lies before is there");
+        assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(7))).0, states[6], "{found}");
     }
 }
 
@@ -273,6 +317,26 @@ fn what_is_archived_behind_something_damaged_gets_a_new_base_at_once() {
         assert_eq!((report.gaps.len(), report.bases.len()), (0, 0), "{part}: {report:?}");
         assert_eq!(restored(&site, None).0, live(&site), "{part}");
     }
+}
+
+// req: X3
+#[test]
+fn what_is_damaged_in_a_history_that_was_left_is_in_nobodys_way() {
+    let (site, mut states) = archived(5, &[4, 6]);
+    in_place(&site, Some(RecoveryTarget::Transaction(5)));
+    states.truncate(6);
+    let manifest = batches(&site).into_iter().rfind(|path| path.to_string_lossy().ends_with("meta.json"));
+    let manifest = manifest.expect("manifest");
+    let mut bytes = fs::read(&manifest).expect("read");
+    bytes[30] ^= 1;
+    fs::write(&manifest, &bytes).expect("damage");
+    assert_eq!(archive(&site).bases.len(), 1, "of the history that begins");
+    for _ in 0..2 {
+        commit(&site, 2, &mut states);
+        let report = archive(&site);
+        assert_eq!((report.bases.len(), report.repositories[0].transactions), (0, 2), "{report:?}");
+    }
+    assert_eq!(restored(&site, None).0, live(&site));
 }
 
 // req: X2

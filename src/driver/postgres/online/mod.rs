@@ -316,6 +316,7 @@ fn conclude(
         log_contained: true,
         mark: None,
         latest_commit: None,
+        beside: Default::default(),
     });
     Ok(())
 }

@@ -92,8 +92,11 @@ fn what_is_missing_is_named_and_what_lies_beyond_is_refused() {
     assert_eq!(way(30, &pieces, RecoveryTarget::Time(at(41))), beyond(40, 40));
     assert_eq!(way(50, &pieces, RecoveryTarget::Transaction(51)), beyond(50, 50));
     // Nothing was committed since, and the archive is known to have looked.
-    let known = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some(at(100)));
+    let known = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((40, at(100))));
     assert_eq!(known.map(|path| (path.pieces, path.cut)), Ok((vec![2], false)));
+    // It is known of an archive that goes on behind what is there.
+    let other = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((41, at(100))));
+    assert_eq!(other.map(|path| path.pieces), beyond(40, 40));
 }
 
 #[test]
