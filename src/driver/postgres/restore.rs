@@ -254,6 +254,10 @@ impl Session {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(cause) => return Err(Error::io("reading", &path, cause)),
         };
+        if map.is_empty() {
+            // `pg_basebackup` has one sent whether there are tablespaces or not, and the server's own manifest names it.
+            return Ok(());
+        }
         let missing = missing_tablespaces(&self.place, &map);
         if !missing.is_empty() {
             let text = format!("the backup lacks the tablespaces {}", missing.join(", "));

@@ -36,17 +36,18 @@ impl Scene {
         // So that no autovacuum comes between the counting and the backup.
         server.sql_in("metrics", "VACUUM (ANALYZE)");
         let scene = Scene { site, server };
-        scene.configure();
+        scene.configure("postgres");
         scene
     }
 
-    fn configure(&self) {
+    /// With the role that the agent has.
+    fn configure(&self, role: &str) {
         let script = |name: &str, arguments: &str| self.server.control_script(&self.site.path(name), arguments);
         let (stop, start) = (script("stop", "-m fast stop"), script("start", "start"));
         let server = &self.server;
         self.site.configure(&format!(
             "[target.metrics]\nkind = \"postgresql\"\ndata_directory = \"{}\"\nbin_directory = \"{}\"\nhost = \"{}\"\n\
-             port = {}\nuser = \"postgres\"\ndatabases = [\"metrics\"]\nfull = \"base\"\n\
+             port = {}\nuser = \"{role}\"\ndatabases = [\"metrics\"]\nfull = \"base\"\n\
              stop_command = [\"{stop}\"]\nstart_command = [\"{start}\"]\n",
             server.data.display(),
             server.bin.display(),
@@ -68,6 +69,23 @@ impl Scene {
         let output = self.server.command("pg_verifybackup").arg(directory).output().expect("pg_verifybackup");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+// req: K5 D5
+#[test]
+fn a_role_without_the_functions_of_a_backup_is_served_by_pg_basebackup_and_its_copy_restored() {
+    let scene = Scene::set_up(&[]);
+    scene.server.sql("CREATE ROLE streamer LOGIN REPLICATION");
+    scene.server.sql("GRANT pg_read_all_data, pg_read_all_settings TO streamer");
+    scene.configure("streamer");
+    let before = scene.content();
+    scene.site.backup("metrics");
+    let aside = scene.site.path("aside");
+    let report = into(&scene.site, "metrics", &aside);
+    all_passed(&report.checks, &["pg_verifybackup", "counts"]);
+    scene.server.sql_in("metrics", "DELETE FROM reading");
+    in_place(&scene.site, "metrics");
+    assert_eq!(scene.content(), before);
 }
 
 // req: A1 A7 B1 B3 B4 B8 B15 D5 D8
