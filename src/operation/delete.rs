@@ -32,7 +32,7 @@ pub(crate) fn delete(
         unfinished::settle(context, target, &lane, task);
     }
     let mut report = DeleteReport { backup: id.clone(), dry_run, objects: 0, bytes: 0, batches: 0 };
-    let mut found = false;
+    let (mut found, mut halves) = (false, Vec::new());
     for name in &target.repositories {
         let repository = match context.repository(target, name) {
             Ok(repository) => repository,
@@ -42,6 +42,10 @@ pub(crate) fn delete(
         let manifest = match repository.find_manifest(&context.environment, &id) {
             Ok(signed) => signed.manifest,
             Err(error) if error.code() == Code::BackupNotFound => continue,
+            Err(error) if error.code() == Code::BackupIncomplete => {
+                halves.push((repository, error));
+                continue;
+            }
             Err(error) => return Err(error),
         };
         found = true;
@@ -51,12 +55,13 @@ pub(crate) fn delete(
             report.bytes += manifest.stored_bytes();
         } else {
             // What a kill leaves half deleted, the next run deletes: without its manifest it counts no more.
-            unfinished::begin(context, &id)?;
-            let (objects, bytes) = repository.delete_backup(&manifest, task)?;
+            let (objects, bytes) = unfinished::while_deleting(context, &id, name, || {
+                let went = repository.delete_backup(&manifest, task)?;
+                records::forget_in(context, &id, name)?;
+                Ok(went)
+            })?;
             report.objects += objects;
             report.bytes += bytes;
-            records::forget_in(context, &id, name)?;
-            unfinished::complete(context, &id)?;
         }
         // After the base: were this interrupted, batches would be left that nothing needs, and not the other way round.
         let went = log_retention::expire(context, target, &repository, &manifest, gone, dry_run, task)?;
@@ -64,10 +69,35 @@ pub(crate) fn delete(
         report.bytes += went.bytes;
         report.batches += went.batches;
     }
+    report.objects += delete_halves(context, target, &id, halves, found, dry_run)?;
     if !found && !records::forget_missing(context, &id, dry_run)? {
         return Err(Error::new(Code::BackupNotFound, format!("{id} is in no repository and not on record")));
     }
     Ok(report)
+}
+
+/// What is left of a backup in repositories that lost its manifest goes with it, where another repository had that and proved
+/// whose it is. By itself it may be all that is left: a person decides. Returns how many objects went.
+fn delete_halves(
+    context: &Context,
+    target: &Target,
+    id: &BackupId,
+    halves: Vec<(Repository, Error)>,
+    found: bool,
+    dry_run: bool,
+) -> Result<u64> {
+    let mut removed = 0;
+    for (repository, error) in halves {
+        if !found {
+            return Err(error);
+        }
+        adopt::require_own(context, target, &repository).map_err(|error| error.context(format!("deleting {id}")))?;
+        if !dry_run {
+            removed += unfinished::remove_objects(context, &repository, id)? as u64;
+            records::forget_in(context, id, repository.name())?;
+        }
+    }
+    Ok(removed)
 }
 
 /// Cleanup and deletion touch only what this host wrote, and only as long as this agent is the one that writes there.

@@ -227,6 +227,15 @@ pub(crate) fn mark(context: &Context, repository: &str, key: &str, state: Backup
     context.ledger.mark_batch(repository, key, state)
 }
 
+/// Whether the log of another database than `stream`'s is on record as archived after `since`.
+pub(crate) fn another_since(context: &Context, target: &TargetName, stream: &str, since: Timestamp) -> Result<bool> {
+    let ends = context.ledger.log_ends(target)?.into_iter().map(|end| (end.chain, end.covered_until));
+    // A base may be stamped ahead of its time, where another one was begun in the same second.
+    let bases = context.ledger.log_bases(target)?.into_iter();
+    let bases = bases.map(|base| (base.chain, base.created_at.min(base.finished_at)));
+    Ok(ends.chain(bases).any(|(chain, at)| chain.stream != stream && at > since))
+}
+
 /// Whether a restore of ours put other data into service after `since`.
 pub(crate) fn restored_since(context: &Context, target: &TargetName, since: Timestamp) -> Result<bool> {
     Ok(context.ledger.last_restore_in_place(target)?.is_some_and(|restore| restore.at >= since))

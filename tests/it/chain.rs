@@ -1,6 +1,7 @@
 //! Bases and batches of the log, from the archive to every single state that can be restored; on a simulated database
 //! whose states are known exactly.
 //!
+//! - `anew`: several databases in one place
 //! - `apart`: repositories that are away in turn
 //! - `merging`: small batches become larger ones
 //! - `restore`: to the end, to each transaction, to each time
@@ -9,6 +10,7 @@
 //! - `trouble`: repositories that fail or are away, two runs at once, damage
 //! - `writers`: who may write and delete, and bases that an agent does not remember
 
+mod anew;
 mod apart;
 mod history;
 pub(crate) mod merging;
@@ -174,7 +176,7 @@ pub(crate) fn batches(site: &Site) -> Vec<PathBuf> {
     found
 }
 
-fn two_repositories() -> Site {
+pub(crate) fn two_repositories() -> Site {
     let site = Site::logged();
     let root = site.root().display();
     site.configure(&format!(

@@ -1,6 +1,7 @@
 //! `kill -9` of the agent at every durable step of a backup and of a restore in place, walked one by one with strace:
 //! afterwards a complete, verified backup or none; old or new data; no debris after the next run; the server up.
 
+use crate::chain::two_repositories;
 use crate::site::{Site, content};
 use neo4j_backup_agent::driver::sim::log;
 use std::fs;
@@ -242,6 +243,68 @@ fn a_deletion_killed_anywhere_is_finished_by_the_next_run() {
     });
     println!("figure: delete sim: {kills} kills");
     assert!(kills >= 8, "{kills}");
+    let out = site.path("out");
+    let restored = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let state = |data: PathBuf| log::state(&data).expect("state");
+    assert_eq!(state(out.join("data")), state(database.join("data")));
+}
+
+/// Goes on with the second repository alone, then with both, and looks for what the killed run left.
+fn with_the_first_away_then_back(site: &Site, when: &str, again: &[&str]) {
+    let (repository, away) = (site.path("repository"), site.path("away"));
+    fs::rename(&repository, &away).expect("rename");
+    // Something is in the way, so that nobody takes it for a place where a new one could be made.
+    fs::write(&repository, b"").expect("in the way");
+    site.run(again);
+    fs::remove_file(&repository).expect("remove");
+    fs::rename(&away, &repository).expect("rename");
+    let next = site.run(&["backup", "sim", "--type", "incremental"]);
+    assert!(next.status.success(), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+    let next = site.run(again);
+    assert!(matches!(next.status.code(), Some(0 | 4)), "{when}: {}", String::from_utf8_lossy(&next.stderr));
+    let checked = site.verify();
+    assert!(checked.is_ok(), "{when}, then away, then back: {checked:?}");
+    assert_eq!(debris(site), Vec::<PathBuf>::new(), "{when}");
+}
+
+// req: A14 X2
+#[test]
+fn what_a_kill_left_in_a_repository_that_is_away_then_is_settled_when_it_is_back() {
+    let site = two_repositories();
+    let database = site.path("database");
+    let commit = || {
+        let number = log::last_transaction(&database).expect("last") + 1;
+        let at = jiff::Timestamp::from_second(1_790_000_000 + number as i64).expect("time");
+        log::commit(&database, (number % 5) as u8, &format!("value {number}"), at).expect("commit");
+    };
+    let archive = ["backup", "sim", "--type", "incremental"];
+    commit();
+    assert!(site.run(&archive).status.success());
+    let mut kills = 0;
+    for (step, most) in [("rename", WALK_MAX), ("fsync", WALK_MAX), ("unlink", WALK_MAX)] {
+        for number in 1..most {
+            commit();
+            if run_killed(&site, &archive, step, number).status.success() {
+                break;
+            }
+            kills += 1;
+            with_the_first_away_then_back(&site, &format!("increment killed at {step} number {number}"), &archive);
+        }
+    }
+    assert!(kills >= 10, "{kills}");
+    for number in 1..WALK_MAX {
+        commit();
+        let id = site.backup("sim").id.to_string();
+        site.backup("sim");
+        let delete = ["delete", id.as_str(), "--yes"];
+        if run_killed(&site, &delete, "unlink", number).status.success() {
+            break;
+        }
+        kills += 1;
+        with_the_first_away_then_back(&site, &format!("deletion killed at unlink number {number}"), &delete);
+    }
+    println!("figure: repository away after a kill: {kills} kills");
     let out = site.path("out");
     let restored = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));

@@ -252,6 +252,28 @@ fn another_store_is_not_taken_for_the_one_in_service(server: &Neo4jServer, scene
     let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
     assert!(codes.contains(&"data-elsewhere".to_owned()), "{codes:?}");
     fs::remove_dir_all(&stale).expect("remove");
+    a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server, &other);
+}
+
+/// The log of a server that was moved, by a setting that the configuration at hand does not have.
+fn a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server: &Neo4jServer, other: &Path) {
+    let settings = server.driver_settings();
+    let stale = other.join("transactions");
+    let copied =
+        std::process::Command::new("cp").arg("-a").args([&server.data().join("transactions"), &stale]).status();
+    assert!(copied.expect("cp").success());
+    let mut text = fs::read_to_string(&settings.conf).expect("conf");
+    text += &format!("\ndbms.directories.transaction.logs.root={}\n", stale.display());
+    let conf = other.join("moved.conf");
+    fs::write(&conf, text).expect("conf");
+    let (driver, task) = (driver(Neo4jDriverSettings { conf, ..settings }), Task::unobserved());
+    let error = driver.inspect(&task).expect_err("a stale log");
+    assert_eq!(error.code(), Code::Neo4jUnsupported, "{error}");
+    let written = server.data().join("transactions/neo4j");
+    assert!(error.message().contains(&format!("writes its transaction log in {}", written.display())), "{error}");
+    let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
+    assert!(codes.contains(&"data-elsewhere".to_owned()), "{codes:?}");
+    fs::remove_dir_all(&stale).expect("remove");
 }
 
 // req: B8, D5, X4

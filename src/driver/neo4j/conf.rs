@@ -17,6 +17,18 @@ const BACKUP_ADDRESS: &str = "127.0.0.1:6362";
 /// The backup service's port.
 const BACKUP_PORT: u16 = 6362;
 
+/// Former names of settings, of Neo4j 4, which servers of 5 and later still take where the present one is not set.
+const FORMER: [(&str, &str); 8] = [
+    ("server.directories.data", "dbms.directories.data"),
+    ("server.directories.transaction.logs.root", "dbms.directories.transaction.logs.root"),
+    ("server.directories.plugins", "dbms.directories.plugins"),
+    ("initial.dbms.default_database", "dbms.default_database"),
+    ("server.memory.heap.max_size", "dbms.memory.heap.max_size"),
+    ("server.default_listen_address", "dbms.default_listen_address"),
+    ("server.bolt.enabled", "dbms.connector.bolt.enabled"),
+    ("server.bolt.listen_address", "dbms.connector.bolt.listen_address"),
+];
+
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conf {
@@ -44,7 +56,11 @@ impl Conf {
     }
 
     fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        let former = FORMER.iter().find(|(present, _)| *present == name).map(|(_, former)| *former);
+        // As the server has it: the former name fills a gap, and one without a value says nothing.
+        let said =
+            self.settings.get(name).or_else(|| self.settings.get(former?).filter(|value| !value.trim().is_empty()));
+        said.map(String::as_str).filter(|value| !value.is_empty())
     }
 
     fn directory(&self, name: &str, base: &Path, default: &str) -> Result<PathBuf> {
@@ -139,6 +155,19 @@ mod tests {
 
     fn conf(text: &str) -> Conf {
         Conf::parse(text, Path::new("/var/lib/neo4j"))
+    }
+
+    #[test]
+    fn former_names_hold_where_the_present_ones_are_not_set() {
+        let both = conf("dbms.directories.data=/old\nserver.directories.data=/new\n");
+        assert_eq!(both.data().expect("data"), Path::new("/new"));
+        let old = conf("dbms.directories.transaction.logs.root=/fast/tx\ndbms.default_database=shop\n");
+        assert_eq!(old.transaction_logs().expect("logs"), Path::new("/fast/tx"));
+        assert_eq!(old.default_database(), "shop");
+        let bolt = conf("dbms.connector.bolt.listen_address=:7777\ndbms.default_listen_address=10.0.0.1\n");
+        assert_eq!(bolt.bolt_address(), Some(("10.0.0.1".to_owned(), 7777)));
+        assert_eq!(conf("dbms.connector.bolt.enabled=false").bolt_address(), None);
+        assert_eq!(conf("dbms.directories.data=\n").data().expect("data"), Path::new("/var/lib/neo4j/data"));
     }
 
     #[test]

@@ -8,26 +8,55 @@
 use super::layout::Layout;
 use crate::base::{Error, Result};
 use nix::fcntl::{FcntlArg, fcntl};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// How the names of a log's files begin.
+const LOG_PREFIX: &str = "neostore.transaction.db.";
 
 /// Whether a server or an official tool has the directories open.
 pub(super) fn is_locked(layout: &Layout, databases: &[&str]) -> Result<bool> {
     let mut files = vec![layout.databases.join("store_lock")];
     files.extend(databases.iter().map(|name| layout.store(name).join("database_lock")));
     for path in files {
-        if holder(&path)? {
+        if holder(&path)?.is_some() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Whether another process holds a POSIX lock on the file. Asking neither takes nor disturbs a lock.
-fn holder(path: &Path) -> Result<bool> {
+/// Where the server that has these databases open writes a database's log, if that is not where `layout` says: a directory of
+/// one of the databases' names. `None` if it is, and if nobody has a log open or his open files cannot be seen.
+pub(super) fn logs_elsewhere(layout: &Layout, databases: &[&str]) -> Result<Option<PathBuf>> {
+    let Some(Holder { pid: Some(pid) }) = holder(&layout.databases.join("store_lock"))? else { return Ok(None) };
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: BTreeSet<PathBuf> = files
+        .filter_map(|file| std::fs::read_link(file.path()).ok())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOG_PREFIX)))
+        .filter_map(|path| Some(path.parent()?.to_owned()))
+        .collect();
+    let elsewhere = |name: &&str| {
+        let ours = layout.logs(name).canonicalize().ok();
+        let is_ours = |directory: &&PathBuf| Some(*directory) == ours.as_ref();
+        let of_that_name = |directory: &&PathBuf| directory.file_name().is_some_and(|last| last == *name);
+        if open.iter().any(|directory| is_ours(&directory)) { None } else { open.iter().find(of_that_name).cloned() }
+    };
+    Ok(databases.iter().find_map(elsewhere))
+}
+
+/// Who holds a lock.
+struct Holder {
+    /// His process; `None` where the kernel does not tell, as across containers.
+    pid: Option<u32>,
+}
+
+/// The other process that holds a POSIX lock on the file, if one does. Asking neither takes nor disturbs a lock.
+fn holder(path: &Path) -> Result<Option<Holder>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(Error::io("opening", path, cause)),
     };
     let mut question = libc::flock {
@@ -39,7 +68,8 @@ fn holder(path: &Path) -> Result<bool> {
     };
     fcntl(&file, FcntlArg::F_GETLK(&mut question))
         .map_err(|cause| Error::io("asking for locks on", path, cause.into()))?;
-    Ok(question.l_type != libc::F_UNLCK as libc::c_short)
+    let locked = question.l_type != libc::F_UNLCK as libc::c_short;
+    Ok(locked.then(|| Holder { pid: u32::try_from(question.l_pid).ok().filter(|pid| *pid > 0) }))
 }
 
 /// Whether a server process with this home is there, even if it has no lock yet or no longer.

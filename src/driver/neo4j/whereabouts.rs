@@ -12,10 +12,11 @@ use std::path::Path;
 /// Where the running server keeps its data.
 const QUERY: &str = "SHOW SETTINGS 'server.directories.data' YIELD value";
 
-/// Error `NEO4J_UNSUPPORTED` if a server of this target answers and nobody has the files of `layout` open.
+/// Error `NEO4J_UNSUPPORTED` if a server of this target answers and nobody has the files of `layout` open, or if the one who
+/// has them writes their log elsewhere.
 pub(super) fn check(layout: &Layout, databases: &[&str], home: &Path, bolt: Option<&Bolt>, task: &Task) -> Result<()> {
     if occupancy::is_locked(layout, databases)? {
-        return Ok(());
+        return check_log(layout, databases);
     }
     let data = layout.databases.parent().unwrap_or(&layout.databases);
     let said = match bolt.map(|bolt| bolt.read(SYSTEM, QUERY, task)) {
@@ -37,6 +38,21 @@ pub(super) fn check(layout: &Layout, databases: &[&str], home: &Path, bolt: Opti
         format!("the server answers, and it has no files open in {}: it keeps its data {elsewhere}", data.display());
     Err(Error::new(Code::Neo4jUnsupported, text).with_hint(
         "let `conf` and `home` of the target be those that the server was started with, and `bolt` be its address",
+    ))
+}
+
+/// A log that lies where `neo4j.conf` seems to lead, and is not written any more, would be archived as if nothing happened.
+fn check_log(layout: &Layout, databases: &[&str]) -> Result<()> {
+    let Some(elsewhere) = occupancy::logs_elsewhere(layout, databases)? else { return Ok(()) };
+    let text = format!(
+        "the server that has {} open writes its transaction log in {}, not in {}",
+        layout.databases.display(),
+        elsewhere.display(),
+        layout.transactions.display()
+    );
+    Err(Error::new(Code::Neo4jUnsupported, text).with_hint(
+        "let `conf` of the target be the file that the server was started with, with \
+         `server.directories.transaction.logs.root` in it",
     ))
 }
 

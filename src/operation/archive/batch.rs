@@ -4,7 +4,7 @@
 //! learns of it last.
 
 use super::chain_end::ResumePoint;
-use super::leftover;
+use super::leftover::{self, Unfinished};
 use crate::artifact::identity::{FORMAT, Owner};
 use crate::artifact::log_batch::{LogBatch, LogBatchDocument, LogBatchLink, LogMark, LogSegment};
 use crate::artifact::log_point;
@@ -137,15 +137,21 @@ fn write(
     let manifest = ObjectKey::new(format!("{stem}{MANIFEST_SUFFIX}"))?;
     let outline = free_name(sealing, &stem, &manifest, &group.branches)?;
     let object_key = outline.key(sealing, &stem)?;
-    leftover::begin(context, target, &manifest, &object_key)?;
+    let record = Unfinished::new(&manifest, &object_key, &group.branches);
+    leftover::begin(context, target, &record)?;
     let written = write_object(sealing, &stem, &outline, &group.branches, reader, |reader| reader.finish(task), task);
     let object = written.map_err(|error| error.context(format!("archiving the log of {}", target.name)))?;
     read_back(std::slice::from_ref(&object), &group.branches, task)?;
     let batch = compose(context, target, source, group.lineage, (start, end), segments, object, taken_at)?;
     commit(context, target, group, &batch, task)?;
     require_survivor(&group.branches)?;
-    // Where a repository failed, the record stays until what it has of the batch is settled.
-    if group.branches.iter().all(Branch::is_alive) { leftover::complete(context, target, &manifest) } else { Ok(()) }
+    // Where a repository failed, that stays on record until what it has of the batch is settled.
+    let rest = record.rest(&group.branches);
+    if rest.as_ref() == Some(&record) {
+        return Ok(());
+    }
+    rest.map_or(Ok(()), |rest| leftover::begin(context, target, &rest))?;
+    leftover::complete(context, target, &record)
 }
 
 /// `log`, or a name that no object without a manifest has taken: what such an object is, a person decides.

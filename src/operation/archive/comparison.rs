@@ -75,11 +75,22 @@ struct Look {
     difference: Option<String>,
     /// Whether a change of history is explained.
     explained: bool,
+    /// Whether another database's log was archived since.
+    interrupted: bool,
 }
 
 impl Look {
     fn of(found: Found) -> Look {
-        Look { found, lost: None, resume: None, archived: 0, unread: None, difference: None, explained: false }
+        Look {
+            found,
+            lost: None,
+            resume: None,
+            archived: 0,
+            unread: None,
+            difference: None,
+            explained: false,
+            interrupted: false,
+        }
     }
 }
 
@@ -90,9 +101,10 @@ impl Look {
     }
 
     /// What a restore in place begins is another history, also where the source goes on exactly where this chain ends: what was
-    /// committed in between and lost by it was in service once, and what comes back by a second one was not.
-    fn begin_anew_after_a_restore(&mut self) {
-        if let (Found::Continues(lineage), true) = (self.found, self.explained) {
+    /// committed in between and lost by it was in service once, and what comes back by a second one was not. So it is where
+    /// another database was in service meanwhile: this history tells nothing of that time.
+    fn begin_anew_after_an_absence(&mut self) {
+        if let (Found::Continues(lineage), true) = (self.found, self.explained || self.interrupted) {
             self.found = Found::Fork { lineage, explained: true };
         }
     }
@@ -117,7 +129,7 @@ pub(super) fn compare_all(
 ) -> Result<Vec<Compared>> {
     let mut looks = look_at_all(context, target, log, source, &branches, task)?;
     let others = others_of(context, target, log, source, &branches, &looks, task)?;
-    looks.iter_mut().for_each(Look::begin_anew_after_a_restore);
+    looks.iter_mut().for_each(Look::begin_anew_after_an_absence);
     let chains = judge(&looks, others)?;
     let mut compared = Vec::new();
     for ((branch, look), chain) in branches.into_iter().zip(looks).zip(chains) {
@@ -150,7 +162,7 @@ pub(crate) fn place_base(
     let mut looks = look_at_all(context, target, log, source, branches, task)?;
     looks.iter_mut().for_each(Look::stand_where_the_source_is);
     let others = others_of(context, target, log, source, branches, &looks, task)?;
-    looks.iter_mut().for_each(Look::begin_anew_after_a_restore);
+    looks.iter_mut().for_each(Look::begin_anew_after_an_absence);
     let chains = judge(&looks, others)?;
     for ((branch, look), chain) in branches.iter_mut().zip(looks).zip(chains) {
         if let Some(error) = &look.unread {
@@ -226,7 +238,11 @@ fn look_at_all(
         task.check()?;
         let end = chain_end::find(context, target, &branch.repository, &source.data_identity);
         looks.push(match end {
-            Ok(Some(end)) => look(context, target, log, branch, &end, task)?,
+            Ok(Some(end)) => {
+                let look = look(context, target, log, branch, &end, task)?;
+                let stream = &source.data_identity;
+                Look { interrupted: log_records::another_since(context, &target.name, stream, end.since)?, ..look }
+            }
             Ok(None) => Look::of(Found::Nothing),
             Err(error) => {
                 branch.fail(error);

@@ -5,6 +5,7 @@ use crate::artifact::object_key::ObjectKey;
 use crate::base::lock::FileLock;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result, atomic_file};
+use crate::operation::backup::objects::Branch;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
 use crate::repository::catalog::Repository;
@@ -16,14 +17,41 @@ const SUFFIX: &str = ".log";
 
 /// What is on record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Unfinished {
+pub(super) struct Unfinished {
     manifest: ObjectKey,
     object: ObjectKey,
+    /// The repositories that it is written to; none named = all of the target's.
+    #[serde(default)]
+    repositories: Vec<String>,
 }
 
-fn path(context: &Context, target: &Target, manifest: &ObjectKey) -> PathBuf {
-    let digest = crc32c::crc32c(manifest.as_str().as_bytes());
-    context.state_directory.join("unfinished").join(format!("{}.{digest:08x}{SUFFIX}", target.name))
+impl Unfinished {
+    /// A batch that is to be written to these repositories.
+    pub(super) fn new(manifest: &ObjectKey, object: &ObjectKey, branches: &[Branch]) -> Unfinished {
+        let alive = branches.iter().filter(|branch| branch.is_alive());
+        Unfinished {
+            manifest: manifest.clone(),
+            object: object.clone(),
+            repositories: alive.map(|branch| branch.repository.name().to_owned()).collect(),
+        }
+    }
+
+    /// What remains of it: the repositories that failed meanwhile. `None` = nothing.
+    pub(super) fn rest(&self, branches: &[Branch]) -> Option<Unfinished> {
+        let failed = branches.iter().filter(|branch| !branch.is_alive()).map(|branch| branch.repository.name());
+        let repositories: Vec<String> = failed.filter(|name| self.is_about(name)).map(str::to_owned).collect();
+        (!repositories.is_empty()).then(|| Unfinished { repositories, ..self.clone() })
+    }
+
+    /// A batch of the same name that a killed run left in other repositories has a record of its own.
+    fn path(&self, context: &Context, target: &Target) -> PathBuf {
+        let digest = crc32c::crc32c(format!("{} {}", self.manifest, self.repositories.join(" ")).as_bytes());
+        context.state_directory.join("unfinished").join(format!("{}.{digest:08x}{SUFFIX}", target.name))
+    }
+
+    fn is_about(&self, repository: &str) -> bool {
+        self.repositories.is_empty() || self.repositories.iter().any(|name| name == repository)
+    }
 }
 
 /// Records of a target.
@@ -35,15 +63,14 @@ fn records(context: &Context, target: &Target) -> Vec<PathBuf> {
 }
 
 /// Puts a batch on record before its object is written.
-pub(super) fn begin(context: &Context, target: &Target, manifest: &ObjectKey, object: &ObjectKey) -> Result<()> {
-    let record = Unfinished { manifest: manifest.clone(), object: object.clone() };
-    let text = serde_json::to_vec(&record).unwrap_or_default();
-    atomic_file::write(&path(context, target, manifest), &text, 0o600)
+pub(super) fn begin(context: &Context, target: &Target, record: &Unfinished) -> Result<()> {
+    let text = serde_json::to_vec(record).unwrap_or_default();
+    atomic_file::write(&record.path(context, target), &text, 0o600)
 }
 
 /// Takes it off the record: it is complete wherever it was begun.
-pub(super) fn complete(context: &Context, target: &Target, manifest: &ObjectKey) -> Result<()> {
-    atomic_file::remove(&path(context, target, manifest))
+pub(super) fn complete(context: &Context, target: &Target, record: &Unfinished) -> Result<()> {
+    atomic_file::remove(&record.path(context, target))
 }
 
 /// Settles what is on record: where the batch's manifest is, it counts and the ledger learns of it; elsewhere its object
@@ -61,7 +88,7 @@ fn settle_record(context: &Context, target: &Target, path: &Path, task: &Task) -
         return 0;
     };
     let (mut removed, mut settled) = (0, true);
-    for name in &target.repositories {
+    for name in target.repositories.iter().filter(|name| record.is_about(name)) {
         let outcome = match context.repository(target, name) {
             Ok(repository) => settle_in(context, &repository, &record),
             // It may come back with what is left there; that it is away is said elsewhere.

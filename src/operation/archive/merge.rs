@@ -7,7 +7,7 @@
 //! parts; whatever reads the log may take either. The parts are deleted an hour later, for whoever on another host has
 //! planned with them.
 
-use super::leftover;
+use super::leftover::{self, Unfinished};
 use crate::artifact::log_batch::{LogBatch, LogSegment, Merged, SignedLogBatch};
 use crate::artifact::object_key::{MANIFEST_SUFFIX, ObjectKey};
 use crate::base::task::Task;
@@ -94,8 +94,9 @@ fn merge(
     let sealing = Sealing::of(target, source)?;
     let outline = Outline::of_log("log");
     let object_key = outline.key(&sealing, stem)?;
-    leftover::begin(context, target, &manifest, &object_key)?;
     let branch = [Branch::new(repository.clone())];
+    let record = Unfinished::new(&manifest, &object_key, &branch);
+    leftover::begin(context, target, &record)?;
     let (mut segments, damaged) = (Vec::new(), Mutex::new(None));
     let joined = Joined::of(repository, target, &parts, &damaged, task);
     let finished = |joined: Joined<'_>| {
@@ -112,7 +113,7 @@ fn merge(
     read_back(std::slice::from_ref(&object), &branch, task)?;
     let signed = repository.commit_batch(&LogBatch { segments, object, ..template })?;
     log_records::batch_taken(context, repository.name(), &signed)?;
-    leftover::complete(context, target, &manifest)?;
+    leftover::complete(context, target, &record)?;
     Ok(true)
 }
 

@@ -86,11 +86,13 @@ pub(crate) fn run_into(
     let failures: Vec<Error> = left_out.into_iter().chain(branches.iter().filter_map(Branch::take_failure)).collect();
     let conflicts = |error: &Error| error.code() == Code::ObjectConflict;
     if outcome.is_ok() && failures.is_empty() {
-        unfinished::complete(context, &id)?;
+        // Each repository's record went with its manifest.
     } else if outcome.as_ref().err().is_some_and(conflicts) || failures.iter().any(conflicts) {
         // Another agent writes under the same id: what is there may be its own.
         task.warn(format!("objects of {id} were left where they are: another agent may be writing them"));
-        unfinished::complete(context, &id)?;
+        for branch in &branches {
+            unfinished::complete(context, &id, branch.repository.name())?;
+        }
     } else {
         drop(branches);
         unfinished::settle(context, target, &lane, &task.shielded());
@@ -247,6 +249,7 @@ fn finish(
         match manifest::commit(context, target, branch, &template) {
             Ok(signed) => {
                 records::backup_taken(context, branch.repository.name(), &signed)?;
+                unfinished::complete(context, shape.id, branch.repository.name())?;
                 complete.push(branch.repository.name().to_owned());
                 last = Some(signed);
             }

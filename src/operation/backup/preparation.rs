@@ -58,7 +58,9 @@ pub(super) fn prepare(
     unfinished::settle(context, target, lane, task);
     archive::place_base(context, target, source, &mut branches, task)?;
     let id = free_id(context, target, kind, &branches)?;
-    unfinished::begin(context, &id)?;
+    for branch in &branches {
+        unfinished::begin(context, &id, branch.repository.name())?;
+    }
     Ok(Prepared { branches, left_out, id })
 }
 

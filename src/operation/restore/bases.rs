@@ -63,6 +63,13 @@ pub(crate) fn find(
     task: &Task,
 ) -> Result<Found> {
     if let Some(id) = named {
+        // Another repository may have a sound one.
+        if records::damaged_in(context, &target.name, repository.name())?.contains(id) {
+            let text = format!("{id} was found damaged or incomplete in repository {}", repository.name());
+            return Err(Error::new(Code::BackupCorrupted, text).with_hint(format!(
+                "`neo4j-backupctl verify {id}` looks at it again; `neo4j-backupctl list` shows others"
+            )));
+        }
         let signed = choose::find(context, repository, id)?;
         let Some(base) = base_of(&signed) else {
             let text = format!("{id} names no point of the log that a replay could begin at");

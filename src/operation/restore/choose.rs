@@ -56,8 +56,9 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
             let mut found = bases::find(context, target, &repository, named.as_ref(), task)?;
             timelines::retain(target, timeline, &mut found.candidates, &repository)?;
             any_chain |= !found.candidates.is_empty();
-            in_service.see(&found.candidates);
-            ends.extend(continuations::ends(context, target, &repository, &found.candidates)?);
+            let here = continuations::ends(context, target, &repository, &found.candidates)?;
+            in_service.see(&found.candidates, &here);
+            ends.extend(here);
             let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
             let mut candidates = found.candidates;
             candidates.retain(|candidate| history.as_ref().is_none_or(|history| &candidate.base.history == history));

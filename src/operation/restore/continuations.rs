@@ -33,6 +33,16 @@ pub(super) struct End {
 }
 
 impl End {
+    /// The log.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// When what it ends with was written.
+    pub(super) fn written(&self) -> Timestamp {
+        self.written
+    }
+
     fn at(&self) -> Known {
         Known { lineage: self.lineage, transaction: self.mark.transaction }
     }
@@ -152,7 +162,7 @@ fn reached(log: &LogPlan) -> Known {
 }
 
 /// What is to be said of a plan to the end where the repository remembers a restore in place, or an adoption, behind everything
-/// that it holds, and the record, which would say more, knows of no restore: it was lost since.
+/// that it holds, and the record, which would say more, knows of none since then: it was lost, or set back.
 pub(super) fn remark_forgotten(
     context: &Context,
     target: &Target,
@@ -164,10 +174,9 @@ pub(super) fn remark_forgotten(
     let Some(own) = ends.iter().find(here) else { return Ok(None) };
     let owner = chosen.repository.owner(&context.environment, &target.name);
     let epoch = owner.ok().flatten().map_or(0, |record| record.owner.epoch);
-    if epoch <= own.epoch
-        || log.until != RecoveryTarget::End
-        || context.ledger.last_restore_in_place(&target.name)?.is_some()
-    {
+    let on_record = context.ledger.last_restore_in_place(&target.name)?;
+    let is_known = on_record.is_some_and(|restore| restore.at >= own.written);
+    if epoch <= own.epoch || log.until != RecoveryTarget::End || is_known {
         return Ok(None);
     }
     Ok(Some(format!(

@@ -80,20 +80,40 @@ fn live_paths(target: &Target, request: &RestoreRequest, task: &Task) -> Result<
     if live.is_empty() {
         return Err(Error::new(Code::Internal, format!("{} names no directory in service", target.name)));
     }
+    refuse_mounted(&live)?;
     Ok(live)
 }
 
-/// Where staging and set-aside data of a live path lie: on its filesystem, outside of what the server looks at.
+/// Where staging and set-aside data of a live path lie: on its filesystem, outside of what the server looks at as far as
+/// that goes.
 pub(crate) fn area_of(path: &LivePath) -> Result<PathBuf> {
     let depth = path.staged.components().count();
-    let root = path.live.ancestors().nth(depth).unwrap_or(Path::new("/"));
+    let beside = path.live.parent();
     let missing = || Error::new(Code::RestoreFailed, format!("there is no place beside {}", path.live.display()));
-    match depth {
+    if depth == 0 {
         // The data directory itself: beside it, or inside if it is a mount point of its own.
-        0 if is_mount_point(&path.live) => Ok(path.live.clone()),
-        0 => root.parent().map(Path::to_owned).ok_or_else(missing),
-        _ => Ok(root.to_owned()),
+        let inside = is_mount_point(&path.live).then_some(path.live.as_path());
+        return inside.or(beside).map(Path::to_owned).ok_or_else(missing);
     }
+    // Up to where the copy begins, or to where its filesystem does.
+    let beside = beside.ok_or_else(missing)?;
+    let up = path.live.ancestors().skip(1).take(depth);
+    let area = up.take_while(|place| same_filesystem(place, beside).unwrap_or(false)).last();
+    Ok(area.unwrap_or(beside).to_owned())
+}
+
+/// The directory of one database that is a filesystem of its own cannot be exchanged: nothing can be set aside beside it, and
+/// inside the server would see it.
+fn refuse_mounted(live: &[LivePath]) -> Result<()> {
+    let mounted = |path: &&LivePath| !path.staged.as_os_str().is_empty() && is_mount_point(&path.live);
+    let Some(path) = live.iter().find(mounted) else { return Ok(()) };
+    let text = format!(
+        "{} lies on another filesystem than the directory it is in, and cannot be exchanged there",
+        path.live.display()
+    );
+    Err(Error::new(Code::NotAvailable, text).with_hint(
+        "mount the directory above it, or restore with `--into DIR`, stop the server and move the files by hand",
+    ))
 }
 
 fn is_mount_point(path: &Path) -> bool {
@@ -313,4 +333,28 @@ fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Res
     context.host.undo_swap(plan, task)?;
     plan.exchanges.iter().for_each(|exchange| staging::remove_area_above(&exchange.set_aside));
     Ok(start(context, target, stopped, task).map(|_| ()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(live: &str, staged: &str) -> PathBuf {
+        area_of(&LivePath { live: PathBuf::from(live), staged: PathBuf::from(staged) }).expect("a place")
+    }
+
+    #[test]
+    fn what_is_set_aside_stays_on_its_filesystem_and_out_of_sight() {
+        assert_eq!(area("/usr/data/databases/neo4j", "databases/neo4j"), Path::new("/usr/data"));
+        assert_eq!(area("/usr/postgresql/15/main", ""), Path::new("/usr/postgresql/15"));
+        // A log on a disk of its own, mounted where the server keeps a directory for each database.
+        let (shm, root) = (Path::new("/dev/shm"), Path::new("/"));
+        if !same_filesystem(shm, root).expect("examined") {
+            assert_eq!(area("/dev/shm/neo4j", "transactions/neo4j"), shm);
+            assert_eq!(area("/dev/shm/data/transactions/neo4j", "transactions/neo4j"), Path::new("/dev/shm/data"));
+            assert_eq!(area("/dev/shm", ""), shm);
+            let mounted = [LivePath { live: shm.to_owned(), staged: PathBuf::from("transactions/shm") }];
+            assert_eq!(refuse_mounted(&mounted).map_err(|error| error.code()), Err(Code::NotAvailable));
+        }
+    }
 }

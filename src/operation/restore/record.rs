@@ -168,8 +168,9 @@ pub(super) fn left_by_a_restore(context: &Context, target: &Target, chosen: &Cho
     // Whatever was archived after it goes on from it. (A base begins at a whole second.)
     let since = log.batches.iter().any(|batch| batch.created_at > last.at) || chosen.manifest.finished_at > last.at;
     let (lineage, end) = (log.history.lineage, log.end.transaction);
-    let beyond = (lineage, end) > (reached.lineage, state);
-    if since || reached.stream != log.history.stream || !beyond {
+    // Other data's was left as a whole.
+    let left = reached.stream != log.history.stream || (lineage, end) > (reached.lineage, state);
+    if since || !left {
         return Ok(None);
     }
     let engine = chosen.manifest.engine;

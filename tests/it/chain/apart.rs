@@ -17,14 +17,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-const MAIN: &str = "repository";
-const SECOND: &str = "second/repository";
+pub(super) const MAIN: &str = "repository";
+pub(super) const SECOND: &str = "second/repository";
 
 /// A repository whose disk is not there; it comes back when this is dropped.
-struct Away(PathBuf);
+pub(super) struct Away(PathBuf);
 
 impl Away {
-    fn take(site: &Site, repository: &str) -> Away {
+    pub(super) fn take(site: &Site, repository: &str) -> Away {
         let path = site.path(repository);
         fs::rename(&path, path.with_extension("away")).expect("rename");
         // Something is in the way, so that nobody takes it for a place where a new one could be made.
@@ -44,7 +44,7 @@ impl Drop for Away {
 const FORK: u64 = 5;
 
 /// Two repositories that hold `FORK` transactions and two more; the states after each transaction.
-fn both() -> (Site, Vec<State>) {
+pub(super) fn both() -> (Site, Vec<State>) {
     let site = two_repositories();
     let mut states = Vec::new();
     commit(&site, FORK, &mut states);
@@ -430,32 +430,6 @@ fn a_new_repository_in_the_place_of_one_that_was_lost_begins_a_history_of_its_ow
     assert!(report.repositories[0].lineage > left, "{report:?}");
     assert_eq!(restored(&site, None).0, live(&site));
     site.verify().expect("nothing of the lost one is missed");
-}
-
-// req: X3 X4
-#[test]
-fn a_database_that_was_made_anew_is_not_mistaken_for_the_one_before() {
-    let (site, mut former) = both();
-    commit(&site, 8, &mut former);
-    let away = Away::take(&site, MAIN);
-    assert_eq!(archive_fails(&site), Code::BackupPartial);
-    fs::remove_dir_all(site.path("database")).expect("drop it");
-    neo4j_backup_agent::driver::sim::populate(&site.path("database"), 12, 40_000).expect("populate");
-    fs::write(site.path("database/identity"), "sim-anew\n").expect("identity");
-    log::begin(&site.path("database")).expect("log");
-    let mut states = Vec::new();
-    commit(&site, 12, &mut states);
-    site.run(&["adopt", "sim", "--yes"]);
-    assert_eq!(archive_fails(&site), Code::BackupPartial);
-    commit(&site, 2, &mut states);
-    assert_eq!(archive_fails(&site), Code::BackupPartial);
-    drop(away);
-    assert_eq!(restored(&site, None).0, live(&site));
-    assert_eq!(restored(&site, Some(RecoveryTarget::Transaction(13))).0, states[13], "not the former one's");
-    let out = site.path("former");
-    let output = site.run(&["restore", "sim", "--to-tx", "15", "--into", &out.display().to_string()]);
-    assert!(output.status.success(), "{output:?}");
-    assert!(super::told(&output).contains("history of other data, which was left"), "{output:?}");
 }
 
 // req: X3 X4

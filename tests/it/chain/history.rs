@@ -1,8 +1,8 @@
 //! What becomes of a chain when its source's log is pruned, or its history is another one.
 
 use super::{
-    archive, archive_fails, archive_request, archived, at, commit, copy, events, in_place, live, lose_the_ledger,
-    put_back, restore, restored, status, told,
+    archive, archive_fails, archive_request, archived, at, commit, copy, events, in_place, keep_the_ledger, live,
+    lose_the_ledger, put_back, restore, restored, set_the_ledger_back, status, told,
 };
 use crate::site::Site;
 use neo4j_backup_agent::base::Code;
@@ -62,6 +62,29 @@ fn a_restore_in_place_is_remembered_without_the_ledger() {
     let output = site.run(&["restore", "sim", "--into", &out.display().to_string()]);
     assert!(output.status.success() && !told(&output).contains("was left"), "{output:?}");
     assert_eq!(log::last_transaction(&out).expect("last"), 6);
+}
+
+// req: X3
+#[test]
+fn a_restore_in_place_that_a_set_back_ledger_forgot_is_remembered_beside_an_older_one() {
+    let (site, mut states) = archived(4, &[3]);
+    in_place(&site, Some(RecoveryTarget::Transaction(6)));
+    commit(&site, 2, &mut states);
+    archive(&site);
+    let kept = keep_the_ledger(&site);
+    in_place(&site, Some(RecoveryTarget::Transaction(7)));
+    set_the_ledger_back(&site, &kept);
+    let out = site.path("out");
+    let restore = || {
+        let _ = fs::remove_dir_all(&out);
+        site.run(&["restore", "sim", "--into", &out.display().to_string()])
+    };
+    let output = restore();
+    assert!(told(&output).contains("may be a history that was left"), "{output:?}");
+    archive(&site);
+    let output = restore();
+    assert!(output.status.success() && !told(&output).contains("was left"), "{output:?}");
+    assert_eq!(log::last_transaction(&out).expect("last"), 7);
 }
 
 // req: X3
