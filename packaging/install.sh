@@ -26,7 +26,9 @@ put 0755 "$ctl" /usr/bin/neo4j-backupctl
 put 0755 "$bin/neo4j-backupd" /usr/sbin/neo4j-backupd
 
 for unit in systemd/*.service systemd/*.timer; do put 0644 "$unit" "$units/${unit##*/}"; done
+put 0755 systemd/neo4j-backup-generator "${units%/*}/system-generators/neo4j-backup-generator"
 put 0644 packaging/sysusers.conf /usr/lib/sysusers.d/neo4j-backup-agent.conf
+put 0644 packaging/journal.catalog /usr/lib/systemd/catalog/neo4j-backup-agent.catalog
 put 0644 packaging/tmpfiles.conf /usr/lib/tmpfiles.d/neo4j-backup-agent.conf
 
 put 0644 packaging/dbus/org.neo4jbackup.Agent1.conf /usr/share/dbus-1/system.d/org.neo4jbackup.Agent1.conf

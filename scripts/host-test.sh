@@ -142,17 +142,44 @@ sed -i '1i local all,replication neo4j-backup peer map=backup' "$machine/etc/pos
 on_host runuser -u postgres -- psql -Atq -c 'CREATE ROLE "neo4j-backup" LOGIN REPLICATION' \
     -c 'GRANT pg_read_all_settings, pg_read_all_data TO "neo4j-backup"' -c 'SELECT pg_reload_conf()' >/dev/null
 ctl config check
-on_host systemctl enable --now neo4j-backupd.service neo4j-backup-full@metrics.timer neo4j-backup-cleanup.timer \
-    neo4j-backup-verify.timer 2>/dev/null
+enabled=$(ctl enable metrics 2>&1) || fail "$enabled"
+sed 's/^/  /' <<<"$enabled"
+# What the server's log is not archived for would fail every 15 minutes.
+has 'neo4j-backup-incremental@metrics.timer is left out' "$enabled"
+must_exit 1 on_host systemctl --quiet is-enabled neo4j-backup-incremental@metrics.timer
 on_host systemctl show -p ActiveState,StatusText,NotifyAccess neo4j-backupd.service | sed 's/^/  /'
 # Without a backup, that is the one thing wrong.
 must_exit 1 ctl check
+calendar() { on_host systemctl show -P TimersCalendar "neo4j-backup-full@$1.timer"; }
+has 'OnCalendar=\*-\*-\* 02:00:00 UTC' "$(calendar metrics)"
+has 'next full' "$(ctl status)"
+note "another configuration: times of timers, a reload of the agent, and one that is refused"
+printf '[schedule]\nfull = "03:07 UTC"\n' >"$machine/etc/neo4j-backup/config.d/when.toml"
+on_host systemctl daemon-reload
+has 'OnCalendar=\*-\*-\* 03:07:00 UTC' "$(calendar metrics)"
+on_host systemctl reload neo4j-backupd.service
+echo '[nonsense]' >"$machine/etc/neo4j-backup/config.d/wrong.toml"
+must_exit 1 on_host systemctl reload neo4j-backupd.service 2>/dev/null
+on_host systemctl --quiet is-active neo4j-backupd.service
+rm "$machine/etc/neo4j-backup/config.d/wrong.toml" "$machine/etc/neo4j-backup/config.d/when.toml"
+on_host systemctl reload neo4j-backupd.service
+ctl disable metrics >/dev/null
+must_exit 3 on_host systemctl --quiet is-active neo4j-backup-full@metrics.timer
+must_exit 1 on_host systemctl --quiet is-enabled neo4j-backup-full@metrics.timer
+ctl enable metrics >/dev/null 2>&1
+has 'OnCalendar=\*-\*-\* 02:00:00 UTC' "$(calendar metrics)"
+on_host systemctl --quiet is-enabled neo4j-backup-full@metrics.timer
+[ "$(on_host systemctl service-log-level neo4j-backupd.service)" = info ] || fail "the log's level is another one"
+on_host systemctl service-log-level neo4j-backupd.service debug
+on_host systemctl service-log-level neo4j-backupd.service info
 note "systemd-analyze security: $(on_host systemd-analyze security --no-pager neo4j-backupd.service | tail -n 1)"
 
 say "4. A backup over the system's bus, and the timers' services by hand"
 ctl backup metrics
 has 'metrics-' "$(ctl list)"
 ctl check || fail "check finds something wrong"
+explained=$(on_host journalctl --no-pager -x -n 1 MESSAGE_ID=ffad7b93675c42aea8ebf501c90a47f7)
+has 'The work is done' "$explained"
 # Looking is everybody's right, doing is not.
 on_host runuser -u postgres -- neo4j-backupctl status >/dev/null
 must_exit 77 on_host runuser -u postgres -- neo4j-backupctl backup metrics
@@ -196,6 +223,13 @@ ctl backup metrics --no-block
 wait "$halting" || fail "no pg_basebackup was seen"
 no_job() { [ "$(ctl jobs)" = 'no job runs' ]; }
 if no_job; then fail "the job is over already"; fi
+inhibits() { on_host systemd-inhibit --list --no-pager | grep -q neo4j-backupd; }
+if on_host systemctl --quiet is-active systemd-logind.service; then
+    wait_for "the lock that holds up a shutdown" inhibits
+    note "a shutdown waits: $(on_host systemd-inhibit --list --no-pager | grep neo4j-backupd)"
+else
+    note "logind does not run here, so nothing holds up a shutdown"
+fi
 must_exit 11 ctl backup metrics
 on_host kill -9 "$before"
 restarted() { now=$(main_pid) && [ "$now" != 0 ] && [ "$now" != "$before" ] && on_host systemctl --quiet is-active neo4j-backupd.service; }
@@ -259,8 +293,10 @@ CONF
     shell 'useradd --system neo4j && chown -R neo4j: /opt/graph && systemctl daemon-reload && systemctl start neo4j'
     graph_up() { grep -q 'Started\.' "$machine/opt/graph/logs/neo4j.log" 2>/dev/null; }
     wait_for "Neo4j" graph_up
-    on_host systemctl restart neo4j-backupd.service
-    on_host systemctl enable --now neo4j-backup-full@graph.timer neo4j-backup-incremental@graph.timer 2>/dev/null
+    # The agent learns of the new database by itself.
+    enabled=$(ctl enable graph 2>&1) || fail "$enabled"
+    sed 's/^/  /' <<<"$enabled"
+    has 'OnCalendar=\*-\*-\* 02:30:00 UTC' "$(calendar graph)"
     server=$(on_host systemctl show -P MainPID neo4j.service)
     on_host systemctl start neo4j-backup-full@graph.service
     on_host systemctl start neo4j-backup-incremental@graph.service

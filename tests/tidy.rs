@@ -1,6 +1,8 @@
 //! The tree's rules, each a test: layers, sizes, names, what stands where, and documents that match the code.
 //! A finding is printed as `file:line: what, and what to do instead`. Each rule is itself tested on small bad samples.
 
+#[path = "tidy/catalog.rs"]
+mod catalog;
 #[path = "tidy/commands.rs"]
 mod commands;
 #[path = "tidy/documents.rs"]
@@ -12,6 +14,7 @@ mod rules;
 #[path = "tidy/source.rs"]
 mod source;
 
+use neo4j_backup_agent::telemetry::record::Occasion;
 use source::{files, report, root, tree};
 use std::fs;
 
@@ -45,6 +48,15 @@ fn the_top_level_is_what_was_asked_for() {
     for name in ["Cargo.toml", "src", "packaging", "systemd", "tests", "docs", "README.md", "debian"] {
         assert!(root().join(name).exists(), "{name}");
     }
+}
+
+// req: B13
+#[test]
+fn the_journals_catalog_explains_every_record() {
+    let path = "packaging/journal.catalog";
+    let text = fs::read_to_string(root().join(path)).expect("the catalog");
+    let ids: Vec<&str> = Occasion::ALL.iter().map(|occasion| occasion.message_id()).collect();
+    report(catalog::explains_every_record(path, &text, &ids));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Turns settings into the concrete parts: the only place that names drivers and stores.
 
+use super::context_workshop::Assembled;
 use super::workshop::Workshop;
 use crate::artifact::signing::{Key, Keyring};
 use crate::base::clock::{Clock, SystemClock};
@@ -23,7 +24,7 @@ use crate::host::Service;
 use crate::host::local::LocalHost;
 use crate::ledger::Ledger;
 use crate::operation::context::{
-    Context, HostIdentity, KeyFile, LazyKeyring, RepositoryPlace, RetentionPolicy, StateLock, Target,
+    Context, HostIdentity, KeyFile, LazyKeyring, RepositoryPlace, RetentionPolicy, Schedule, StateLock, Target,
 };
 use crate::operation::recover;
 use crate::pipeline::{Compression, ReadPolicy};
@@ -78,15 +79,40 @@ fn from_settings(
     role: Role,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Context>> {
-    let settings = loaded.settings;
-    let state = settings.state_directory.clone();
+    let state = loaded.settings.state_directory.clone();
     make_private(&state)?;
-    let state_lock = lock_state(&state, role)?;
+    let state_lock = Arc::new(Mutex::new(lock_state(&state, role)?));
     for name in STATE_DIRECTORIES {
         make_private(&state.join(name))?;
     }
+    let ledger = Arc::new(Ledger::open(&state.join("ledger.db"), clock.clone())?);
+    context(loaded.settings, own_files, Lasting { clock, ledger, state_lock })
+}
+
+/// The same process with its configuration as it is now. `CONFIG_INVALID` if it is wrong, or names another state directory.
+pub(super) fn renewed(old: &Context, config: &Path) -> Result<Arc<Context>> {
+    let settings = crate::config::load(&Sources::of_file(config))?.settings;
+    if settings.state_directory != old.state_directory {
+        let (now, then) = (settings.state_directory.display(), old.state_directory.display());
+        let text = format!("state_directory is {now}, and the agent that runs has its ledger and locks in {then}");
+        return Err(Error::new(Code::ConfigInvalid, text)
+            .with_hint("`systemctl restart neo4j-backupd` takes another state directory"));
+    }
+    let (clock, ledger, state_lock) = (old.clock.clone(), old.ledger.clone(), old.state_lock.clone());
+    context(settings, own_files(config), Lasting { clock, ledger, state_lock })
+}
+
+/// What stays when the configuration changes.
+struct Lasting {
+    clock: Arc<dyn Clock>,
+    ledger: Arc<Ledger>,
+    state_lock: Arc<Mutex<StateLock>>,
+}
+
+fn context(settings: Settings, own_files: Vec<OutsideFile>, lasting: Lasting) -> Result<Arc<Context>> {
+    let Lasting { clock, ledger, state_lock } = lasting;
+    let state = settings.state_directory.clone();
     let launcher: Arc<dyn Launcher> = Arc::new(launcher_of(&state));
-    let ledger = Ledger::open(&state.join("ledger.db"), clock.clone())?;
     let targets =
         settings.targets.iter().map(|(name, target)| Ok((name.clone(), self::target(target, &state, &launcher)?)));
     let identity = host_identity()?;
@@ -100,7 +126,7 @@ fn from_settings(
         clock,
         ledger,
         own_files,
-        state_lock: Mutex::new(state_lock),
+        state_lock,
     };
     Ok(Arc::new(context))
 }
@@ -267,6 +293,7 @@ fn target(settings: &TargetSettings, state: &Path, launcher: &Arc<dyn Launcher>)
             point_in_time: settings.retention.point_in_time.try_into().unwrap_or(SignedDuration::MAX),
             minimum_verified: settings.retention.minimum_verified,
         },
+        schedule: Schedule { full: settings.schedule.full.clone(), incremental: settings.schedule.incremental.clone() },
     })
 }
 
@@ -359,7 +386,7 @@ pub fn workshop(config: &Path, role: Role) -> Result<Arc<dyn Workshop>> {
     for line in recover(&context, role, &Task::new(Arc::new(Journal), Cancel::default()))? {
         Record::new(Occasion::AgentRecovered, &line).emit();
     }
-    Ok(context)
+    Ok(Arc::new(Assembled { context, config: config.to_owned() }))
 }
 
 /// Recovery belongs to no job; what it has to say goes to the journal.

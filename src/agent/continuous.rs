@@ -97,20 +97,38 @@ impl Shipping {
     }
 }
 
-/// The threads that ship. They end when the registry stops.
-pub struct Shippers(Vec<JoinHandle<()>>);
+/// The thread that looks after those that ship. It ends when the registry stops.
+pub struct Shippers(Option<JoinHandle<()>>);
 
 impl Shippers {
     /// Waits for their end.
     pub fn join(self) {
-        for thread in self.0 {
-            let _ = thread.join();
-        }
+        self.0.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
-/// Starts a thread for each target that ships continuously.
+/// Ships the logs of the targets that want it, and exchanges the configuration when another one is asked for.
 pub fn start(registry: &Arc<Registry>) -> Shippers {
+    let registry = registry.clone();
+    let thread = std::thread::Builder::new().name("shippers".to_owned()).spawn(move || look_after(&registry));
+    let thread = thread.inspect_err(|cause| tracing::error!("continuous shipping could not be started: {cause}"));
+    Shippers(thread.ok())
+}
+
+fn look_after(registry: &Arc<Registry>) {
+    loop {
+        let threads = ship_all(registry);
+        let another = registry.await_renewal();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        if !another {
+            return;
+        }
+        registry.renew();
+    }
+}
+
+/// A thread for each target that ships continuously.
+fn ship_all(registry: &Arc<Registry>) -> Vec<JoinHandle<()>> {
     let mut threads = Vec::new();
     for (target, interval) in registry.continuous() {
         let name = format!("ship-{target}");
@@ -120,7 +138,7 @@ pub fn start(registry: &Arc<Registry>) -> Shippers {
             Err(cause) => tracing::error!("continuous shipping could not be started: {cause}"),
         }
     }
-    Shippers(threads)
+    threads
 }
 
 struct Shipper {

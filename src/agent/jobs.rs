@@ -3,6 +3,7 @@
 use super::job::Happening;
 use super::lanes;
 use super::observed::{Job, Outcome};
+use super::renewal::Renewal;
 use super::workshop::Workshop;
 use crate::base::clock::Stopwatch;
 use crate::base::ids::{JobId, TargetName};
@@ -15,7 +16,7 @@ use crate::telemetry::record::{Occasion, Record};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 /// Jobs that may run at once, dry runs and verifications included.
@@ -24,16 +25,17 @@ pub const JOBS_RUNNING_MAX: usize = 32;
 pub const JOBS_ENDED_KEPT: usize = 32;
 
 /// How often whoever waits for a job's end looks whether it missed it.
-const END_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const END_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The jobs of this process.
 pub struct Registry {
-    workshop: Arc<dyn Workshop>,
+    /// Exchanged for one with another configuration when nobody works in it.
+    pub(super) workshop: RwLock<Arc<dyn Workshop>>,
     /// Held from the look at the lanes until the new job occupies them, while the ledger gives the number: one start
     /// after the other, and readers of the table need not wait for the disk.
-    starting: Mutex<()>,
+    pub(super) starting: Mutex<()>,
     table: Mutex<Table>,
-    ended: Condvar,
+    pub(super) ended: Condvar,
 }
 
 /// What became of a turn at shipping a log.
@@ -49,19 +51,20 @@ pub enum Turn {
 }
 
 #[derive(Default)]
-struct Table {
-    running: BTreeMap<JobId, Arc<Job>>,
+pub(super) struct Table {
+    pub(super) running: BTreeMap<JobId, Arc<Job>>,
     /// Logs that are being shipped between the timers.
     shipping: BTreeMap<TargetName, Cancel>,
     ended: VecDeque<Arc<Job>>,
-    stopping: bool,
+    pub(super) stopping: bool,
+    pub(super) renewal: Renewal,
 }
 
 impl Registry {
     /// A registry whose work is done by `workshop`.
     pub fn new(workshop: Arc<dyn Workshop>) -> Arc<Self> {
         Arc::new(Registry {
-            workshop,
+            workshop: RwLock::new(workshop),
             starting: Mutex::new(()),
             table: Mutex::new(Table::default()),
             ended: Condvar::new(),
@@ -74,8 +77,8 @@ impl Registry {
         let lanes = lanes::of_request(&request);
         let _one_at_a_time = self.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.lock().admit(&lanes)?;
-        let id = self.workshop.job_begin(&request, actor)?;
-        let job = Arc::new(Job::new(id, request, actor, self.workshop.now(), lanes));
+        let id = self.workshop().job_begin(&request, actor)?;
+        let job = Arc::new(Job::new(id, request, actor, self.workshop().now(), lanes));
         self.lock().running.insert(id, job.clone());
         report(Occasion::JobStarted, &job, None);
         let thread = std::thread::Builder::new().name(format!("job-{id}")).spawn({
@@ -94,7 +97,7 @@ impl Registry {
         match request {
             Request::Jobs => Ok(Answer::Jobs { jobs: self.running().iter().map(|job| job.record()).collect() }),
             Request::Cancel { job } => self.cancel(*job).map(|()| Answer::Cancel { job: *job }),
-            other => self.workshop.execute(other, None, actor, &Task::unobserved()),
+            other => self.workshop().execute(other, None, actor, &Task::unobserved()),
         }
     }
 
@@ -149,34 +152,34 @@ impl Registry {
 
     /// The targets whose log is shipped between the timers, and how often.
     pub fn continuous(&self) -> Vec<(TargetName, Duration)> {
-        self.workshop.continuous()
+        self.workshop().continuous()
     }
 
     /// See [`Workshop::pulse`].
     pub fn pulse(&self, target: &TargetName) -> Option<u64> {
-        self.workshop.pulse(target)
+        self.workshop().pulse(target)
     }
 
     /// See [`Workshop::take_log`].
     pub fn take_log(&self, target: &TargetName, caller: u32, name: &str, piece: &mut File) -> Result<()> {
-        self.workshop.take_log(target, caller, name, piece)
+        self.workshop().take_log(target, caller, name, piece)
     }
 
     /// See [`Workshop::fetch_log`].
     pub fn fetch_log(&self, target: &TargetName, caller: u32, name: &str) -> Result<Fetched> {
-        self.workshop.fetch_log(target, caller, name, &Task::unobserved())
+        self.workshop().fetch_log(target, caller, name, &Task::unobserved())
     }
 
     /// See [`Workshop::read_log_ahead`]; what keeps it from that is told by the next call that needs the file.
     pub fn read_log_ahead(&self, target: &TargetName, name: &str) {
-        let _ = self.workshop.read_log_ahead(target, name, &Task::unobserved());
+        let _ = self.workshop().read_log_ahead(target, name, &Task::unobserved());
     }
 
-    /// Waits; `false` once no more work is taken.
+    /// Waits; `false` once no more work is taken, or another configuration comes.
     pub fn pause(&self, wait: Duration) -> bool {
         let watch = Stopwatch::start();
         let mut table = self.lock();
-        while !table.stopping {
+        while !table.stopping && !table.renewal.begun {
             let left = wait.saturating_sub(watch.elapsed());
             if left.is_zero() {
                 return true;
@@ -198,7 +201,7 @@ impl Registry {
             };
         }
         let task = Task::new(Arc::new(Unobserved), cancel);
-        let worked = catch_unwind(AssertUnwindSafe(|| self.workshop.ship(target, &task)));
+        let worked = catch_unwind(AssertUnwindSafe(|| self.workshop().ship(target, &task)));
         self.lock().shipping.remove(target);
         self.ended.notify_all();
         let base_needed = worked.unwrap_or_else(|panic| Err(Error::new(Code::Internal, said_in(&*panic))))?;
@@ -243,7 +246,7 @@ impl Registry {
         self.clear_the_way(job);
         let task = Task::new(job.clone(), job.cancel.clone());
         let worked =
-            catch_unwind(AssertUnwindSafe(|| self.workshop.execute(&job.request, Some(job.id), &job.actor, &task)));
+            catch_unwind(AssertUnwindSafe(|| self.workshop().execute(&job.request, Some(job.id), &job.actor, &task)));
         let result = worked.unwrap_or_else(|panic| Err(Error::new(Code::Internal, said_in(&*panic))));
         let happening = match &result {
             Ok(answer) if answer.verdict().is_some() => Happening::Fail,
@@ -261,7 +264,7 @@ impl Registry {
             state if state.is_final() => state,
             _ => JobState::Failed,
         });
-        let at = self.workshop.now();
+        let at = self.workshop().now();
         let mut record = job.record();
         (record.state, record.ended_at, record.progress) = (state, Some(at), None);
         let outcome = match result {
@@ -276,7 +279,7 @@ impl Registry {
             record.error_code = Some(error.code().name().to_owned());
             record.message = Some(error.message().to_owned());
         }
-        if let Err(error) = self.workshop.job_end(&record, job.snapshot().progress.moved, &job.actor) {
+        if let Err(error) = self.workshop().job_end(&record, job.snapshot().progress.moved, &job.actor) {
             // The work is done or undone whatever the index says; the next rescan or start mends the index.
             job.event(Severity::Warning, &format!("the ledger could not record the end of this job: {error}"));
             tracing::warn!("the ledger could not record the end of job {}: {error}", job.id);
@@ -299,7 +302,11 @@ impl Registry {
         self.ended.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn workshop(&self) -> RwLockReadGuard<'_, Arc<dyn Workshop>> {
+        self.workshop.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -11,6 +11,7 @@ use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
 use jiff::Timestamp;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the work is done and put on record.
@@ -54,6 +55,11 @@ pub trait Workshop: Send + Sync {
     /// Prepares what follows a file that was given back.
     fn read_log_ahead(&self, _target: &TargetName, _name: &str, _task: &Task) -> Result<()> {
         Ok(())
+    }
+
+    /// Another one, with the configuration as it is now. This one goes on until it is exchanged for that.
+    fn renewed(&self) -> Result<Arc<dyn Workshop>> {
+        Err(Error::new(Code::NotAvailable, "the configuration of this process is not read again"))
     }
 
     /// The time, from the one clock that everything uses.

@@ -2,6 +2,7 @@
 
 use neo4j_backup_agent::agent::assemble::{Role, driver, workshop};
 use neo4j_backup_agent::agent::continuous;
+use neo4j_backup_agent::agent::drop_ins::generate;
 use neo4j_backup_agent::agent::jobs::Registry;
 use neo4j_backup_agent::cli::program::{self, Parts};
 use neo4j_backup_agent::dbus::authority::OwnerOnly;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let parts = Parts { workshop: &|config| workshop(config, Role::Run), driver: &driver };
+    let parts = Parts { workshop: &|config| workshop(config, Role::Run), driver: &driver, generate: &generate };
     program::daemon(&parts, &|config, bus| {
         let registry = Registry::new(workshop(config, Role::Serve)?);
         let shippers = continuous::start(&registry);

@@ -108,6 +108,18 @@ pub enum Command {
     },
     /// Take a backup now
     Backup(Backup),
+    /// Have a database backed up by itself, at the times that the configuration has, from now on and after each boot
+    Enable {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+    },
+    /// No longer have a database backed up by itself; what is stored stays
+    Disable {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+    },
     /// List the backups
     List {
         /// Only those of this database
@@ -431,6 +443,15 @@ pub enum Role {
         /// What to do.
         #[command(subcommand)]
         command: Box<Command>,
+    },
+    /// Write when the timers run, as systemd has generators do it; systemd calls this
+    #[command(hide = true)]
+    Generator {
+        /// Where the drop-ins go
+        directory: PathBuf,
+        /// More such directories, for units that come before or after all others; not used
+        #[arg(hide = true, num_args = 0..=2)]
+        others: Vec<PathBuf>,
     },
     /// A word that is no role of this version.
     #[command(external_subcommand)]

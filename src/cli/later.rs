@@ -7,8 +7,6 @@ use std::ffi::OsString;
 
 const COMMANDS: &[&str] = &[
     "init",
-    "enable",
-    "disable",
     "setup",
     "activate",
     "promote",

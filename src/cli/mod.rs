@@ -9,6 +9,7 @@
 //! - [`confirm`]: questions before anything is destroyed; [`interrupt`]: Ctrl-C
 //! - [`progress`]: a bar on a terminal, lines in a pipe
 //! - [`render`]: answers as text, a file each; [`output`]: tables, JSON, where it goes
+//! - [`timers`]: whether a database is backed up by itself
 //! - [`wal`]: archiving a server's log
 //! - [`exit`]: exit statuses, errors as people and programs read them
 
@@ -29,6 +30,7 @@ pub mod postgres_restore;
 pub mod program;
 pub mod progress;
 pub mod render;
+pub mod timers;
 pub mod translate;
 pub mod wal;
 pub mod when;

@@ -30,6 +30,11 @@ impl OverBus {
 }
 
 impl OverBus {
+    /// Has the agent read its configuration again. Tells whether it is in force already.
+    pub fn reload(&self) -> Result<bool> {
+        self.runtime.block_on(self.agent.reload())
+    }
+
     /// Hands over a file of a server's log.
     pub fn push_wal(&self, target: &TargetName, name: &str, content: File) -> Result<()> {
         self.runtime.block_on(self.agent.push_wal(target, name, content))

@@ -8,7 +8,7 @@ use super::output::{Output, say};
 use super::over_bus::OverBus;
 use super::progress::Display;
 use super::wal::{self, Way};
-use super::{confirm, exit, local, parse, render, translate};
+use super::{confirm, exit, local, parse, render, timers, translate};
 use crate::agent::workshop::Workshop;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{JobId, TargetName};
@@ -30,12 +30,17 @@ pub type Assemble = dyn Fn(&Path) -> Result<Arc<dyn Workshop>>;
 /// Makes the driver of one target alone, for what needs nothing else.
 pub type DriverOf = dyn Fn(&Path, &TargetName) -> Result<Arc<dyn Driver>>;
 
+/// Writes what systemd's generator has to, from a configuration file into a directory.
+pub type Generate = dyn Fn(&Path, &Path) -> Result<()>;
+
 /// What a process that works by itself is made of.
 pub struct Parts<'a> {
     /// Everything.
     pub workshop: &'a Assemble,
     /// One driver.
     pub driver: &'a DriverOf,
+    /// systemd's generator.
+    pub generate: &'a Generate,
 }
 
 /// `neo4j-backupctl`.
@@ -49,6 +54,12 @@ pub fn client(parts: &Parts<'_>) -> ExitCode {
     if let Command::Wal(command) = &command {
         let way = if connect.direct { Ok(Way::Direct) } else { address(&connect).map(Way::Bus) };
         return ExitCode::from(wal::run(command, way, parts, &config));
+    }
+    if let Command::Enable { target } | Command::Disable { target } = &command {
+        let switch = if matches!(command, Command::Enable { .. }) { timers::enable } else { timers::disable };
+        let output = Output::new(&style, SystemClock.now());
+        let done = by_systemd(&connect).and_then(|address| switch(target, &address, &style, &output));
+        return ExitCode::from(done.unwrap_or_else(|error| exit::fail(&error, output.json)));
     }
     let open = || -> Result<Box<dyn Backend>> {
         if connect.direct {
@@ -83,6 +94,10 @@ pub fn daemon(parts: &Parts<'_>, serve: &dyn Fn(&Path, &BusAddress) -> Result<()
             let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new((parts.workshop)(&config)?)?)) };
             run(&command, &style, &config, &open)
         }
+        Role::Generator { directory, others: _ } => {
+            subscriber::start("neo4j-backup-generator", Level::WARN);
+            (parts.generate)(&config, &directory).map_or_else(|error| exit::fail(&error, None), |()| exit::DONE)
+        }
         Role::Other(words) => exit::fail(&later::unknown_word(&words, Among::Roles, &names(&Daemon::command())), None),
     })
 }
@@ -98,6 +113,15 @@ fn level(style: &Style, normal: Level) -> Level {
 
 fn address(connect: &Connect) -> Result<BusAddress> {
     BusAddress::chosen(connect.host.as_deref(), connect.bus.as_deref())
+}
+
+/// Timers are the service manager's, who is on the bus.
+fn by_systemd(connect: &Connect) -> Result<BusAddress> {
+    if connect.direct {
+        return Err(Error::new(Code::Usage, "timers call the agent, and systemd has them: both are on the bus")
+            .with_hint("leave out `--direct`"));
+    }
+    address(connect)
 }
 
 fn names(command: &clap::Command) -> Vec<String> {
@@ -119,6 +143,9 @@ pub fn run(command: &Command, style: &Style, config: &Path, open: &Open<'_>) -> 
             Ok(Some(request)) => ask(other, &request, style, &output, open),
             Ok(None) => match other {
                 Command::Follow { job } => follow(*job, style, &output, open),
+                Command::Enable { .. } | Command::Disable { .. } => {
+                    Err(Error::new(Code::Usage, "timers are enabled by `neo4j-backupctl enable`, over the bus"))
+                }
                 other => local::run(other, style, config, &output),
             },
             Err(error) => Err(error),

@@ -75,8 +75,8 @@ pub const KEYS: &[Key] = &[
     Key::new("target.*.start_command", Kind::Command, Unset("the unit is started"), "starts the server and returns").only(SERVERS).example("\"/usr/bin/neo4j start\"").alternative(),
     Key::new("target.*.directory", Kind::Path, Required, "files of the simulated database").only(&["sim"]).hidden(),
     // When
-    Key::new("schedule.full", Kind::Calendar, Value("\"02:00 UTC\""), "full backups").later(),
-    Key::new("schedule.incremental", Kind::Calendar, Value("\"*:0/15\""), "incremental backups").later(),
+    Key::new("schedule.full", Kind::Calendar, Value("\"02:00 UTC\""), "full backups; without it, those of Neo4j are at 02:30 UTC"),
+    Key::new("schedule.incremental", Kind::Calendar, Value("\"*:0/15\""), "incremental backups, where the log is archived"),
     Key::new("schedule.at_start", Kind::Flag, Value("false"), "also one as soon as the agent has started").later(),
     // What is kept
     Key::new("retention.daily", FEW, Value("7"), "the newest of so many days"),

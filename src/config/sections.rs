@@ -108,9 +108,20 @@ pub fn compression(r: &mut Resolver<'_>, target: Option<&str>) -> CompressionSet
     CompressionSettings { algorithm, level: if algorithm == CompressionAlgorithm::None { 0 } else { level } }
 }
 
-/// `[schedule]`.
-pub fn schedule(r: &mut Resolver<'_>, target: Option<&str>) -> ScheduleSettings {
-    let mut time = |key: &str| Some(r.section_value(target, key).text()).filter(|time| time != "off");
+/// When a Neo4j database has its full backup where nobody says when: half an hour after PostgreSQL's, so that the two
+/// do not collide.
+const NEO4J_FULL: &str = "02:30 UTC";
+
+/// `[schedule]`, for a kind of target.
+pub fn schedule(r: &mut Resolver<'_>, target: Option<(&str, &str)>) -> ScheduleSettings {
+    let (target, kind) = target.unzip();
+    let mut time = |key: &str| {
+        let pick = r.section_value(target, key);
+        let own = target.filter(|_| kind == Some("neo4j") && key == "schedule.full" && pick.origin == Origin::Default);
+        let settled = own
+            .map(|own| r.settle(&format!("target.{own}.{key}"), Value::Text(NEO4J_FULL.to_owned()), Origin::Default));
+        Some(settled.unwrap_or(pick).text()).filter(|time| time != "off")
+    };
     let (full, incremental) = (time("schedule.full"), time("schedule.incremental"));
     ScheduleSettings { full, incremental, at_start: r.section_value(target, "schedule.at_start").flag() }
 }

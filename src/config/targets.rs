@@ -163,7 +163,7 @@ fn target(
         default_type,
         encryption: sections::encryption(r, own),
         compression: sections::compression(r, own),
-        schedule: sections::schedule(r, own),
+        schedule: sections::schedule(r, Some((name.as_str(), kind))),
         retention: sections::retention(r, own),
         preflight: sections::preflight(r, own),
         limits: sections::limits(r, own),

@@ -33,6 +33,8 @@ pub enum Action {
     Rescan,
     /// End a job.
     Cancel,
+    /// Have the configuration read again.
+    Reload,
 }
 
 impl Action {
@@ -50,6 +52,7 @@ impl Action {
         Action::Cleanup,
         Action::Rescan,
         Action::Cancel,
+        Action::Reload,
     ];
 
     /// What it is called in sentences.
@@ -67,6 +70,7 @@ impl Action {
             Action::Cleanup => "delete what retention lets go",
             Action::Rescan => "rebuild the ledger",
             Action::Cancel => "cancel jobs",
+            Action::Reload => "have the configuration read again",
         }
     }
 }

@@ -6,11 +6,13 @@ use super::exporter::Exporter;
 use super::options::{self, Received};
 use super::service::{identify, permit};
 use crate::agent::jobs::Registry;
+use crate::agent::renewal::Reloaded;
 use crate::base::ids::JobId;
 use crate::base::{Code, Error, Result};
 use crate::operation::fetch::Fetched;
 use crate::operation::request::{Destination, Request};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -24,6 +26,9 @@ pub const PUSHES_AT_ONCE: usize = 4;
 
 /// Files of logs that are given back at once; more wait.
 pub const FETCHES_AT_ONCE: usize = 4;
+
+/// How long a reload waits for what is being answered.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The manager on the bus.
 pub struct Manager {
@@ -258,6 +263,20 @@ impl Manager {
     ) -> Result<(), BusError> {
         let request = Request::Cancel { job: JobId(job) };
         self.query(Action::Cancel, Call { connection, header: &header }, Ok(request)).await.map(drop)
+    }
+
+    /// Reads the configuration again; one that is wrong is an error, and the present one stays in force. `in_force` is
+    /// false while jobs run: it will be once they have ended.
+    #[zbus(out_args("in_force"))]
+    async fn reload(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<bool, BusError> {
+        permit(&*self.authority, Action::Reload, None, Call { connection, header: &header }).await?;
+        let registry = self.registry.clone();
+        let reloaded = tokio::task::spawn_blocking(move || registry.reload(RELOAD_PATIENCE)).await.map_err(lost)??;
+        Ok(reloaded == Reloaded::InForce)
     }
 
     /// How the targets stand, as JSON; only `target` unless that is empty.

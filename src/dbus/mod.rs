@@ -7,20 +7,23 @@
 //! - [`authority`]: who may do what; [`polkit`]: as the host's policy service says
 //! - [`manager_object`], [`job_object`]: the two interfaces
 //! - [`exporter`]: one object per job, its signals, and how long it stays
-//! - [`service`]: the agent's life on the bus
-//! - [`proxy`]: the client's side
+//! - [`service`]: the agent's life on the bus; `inhibitor`: holds up a shutdown; [`log_control`]: how much is logged
+//! - [`proxy`]: the client's side; [`systemd`]: the host's service manager, for it
 
 pub mod address;
 pub mod authority;
 pub mod errors;
 pub mod exporter;
+mod inhibitor;
 pub mod job_object;
+pub mod log_control;
 pub mod manager_object;
 pub mod options;
 pub mod polkit;
 pub mod proxy;
 mod restore_options;
 pub mod service;
+pub mod systemd;
 
 /// The agent's well-known name.
 pub const BUS_NAME: &str = "org.neo4jbackup.Agent1";

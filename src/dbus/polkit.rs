@@ -34,6 +34,7 @@ pub fn action_name(action: Action) -> &'static str {
         Action::Delete | Action::Cleanup => "delete",
         Action::Rescan => "rescan",
         Action::Cancel => "cancel",
+        Action::Reload => "reload",
     }
 }
 

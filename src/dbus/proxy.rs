@@ -85,6 +85,11 @@ impl AgentProxy {
         parse_answer(&json)
     }
 
+    /// Has the configuration read again. Tells whether it is in force already.
+    pub async fn reload(&self) -> Result<bool> {
+        self.call("Reload", &(), "having the agent read its configuration again").await
+    }
+
     /// Hands over a file of a server's log.
     pub async fn push_wal(&self, target: &TargetName, name: &str, content: File) -> Result<()> {
         let doing = format!("handing {name} of {target} over to the agent");

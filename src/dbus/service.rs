@@ -3,16 +3,21 @@
 use super::address::BusAddress;
 use super::authority::{Action, Authority, Call, Caller, Question};
 use super::exporter::Exporter;
+use super::inhibitor::Inhibitor;
+use super::log_control::{LOG_CONTROL_PATH, LogControl};
 use super::manager_object::Manager;
 use super::{BUS_NAME, MANAGER_PATH};
 use crate::agent::jobs::Registry;
 use crate::agent::observed::Job;
+use crate::agent::stall::{STALLED_AFTER, Stalls};
+use crate::base::clock::Stopwatch;
 use crate::base::{Code, Error, Result, bytes};
+use crate::operation::request::Request;
 use crate::telemetry::record::{Occasion, Record};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::{Connection, fdo};
@@ -23,6 +28,8 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(80);
 pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the service manager is told how far the jobs are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the service manager's watchdog is fed; the unit's `WatchdogSec` is much longer.
+const FEED_INTERVAL: Duration = Duration::from_secs(20);
 
 /// An agent on the bus.
 pub struct Service {
@@ -42,9 +49,11 @@ impl Service {
             )),
         };
         let exporter = Exporter::new(registry.clone(), authority.clone());
-        let manager = Manager::new(registry.clone(), exporter.clone(), authority);
+        let manager = Manager::new(registry.clone(), exporter.clone(), authority.clone());
+        let log_control = LogControl::new(authority, "neo4j-backupd");
         // Exported by the builder, which waits until calls are listened for; done later, the first ones can be lost.
-        let connection = address.builder().serve_at(MANAGER_PATH, manager).build().await.map_err(failed)?;
+        let builder = address.builder().serve_at(MANAGER_PATH, manager).serve_at(LOG_CONTROL_PATH, log_control);
+        let connection = builder.build().await.map_err(failed)?;
         let flags = fdo::RequestNameFlags::DO_NOT_QUEUE;
         connection.request_name_with_flags(BUS_NAME, flags).await.map_err(failed)?;
         Ok(Service { connection, registry, exporter })
@@ -80,6 +89,7 @@ pub fn serve(registry: Arc<Registry>, address: &BusAddress, authority: Arc<dyn A
         let watch =
             |kind| signal(kind).map_err(|cause| Error::new(Code::IoFailed, format!("watching signals: {cause}")));
         let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+        let hangup = watch(SignalKind::hangup())?;
         let service = Service::start(address, registry.clone(), authority).await?;
         let ready = format!("serving on {} as {BUS_NAME}", address.describe());
         Record::new(Occasion::AgentReady, &ready).emit();
@@ -89,7 +99,8 @@ pub fn serve(registry: Arc<Registry>, address: &BusAddress, authority: Arc<dyn A
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
             () = connection.closed() => true,
-            () = tell_status(&registry) => false,
+            () = look_after(&connection, &registry) => false,
+            () = reload_at(hangup, &registry) => false,
         };
         drop(connection);
         notify(&[NotifyState::Stopping, NotifyState::Status("waiting for jobs to clean up")]);
@@ -102,12 +113,35 @@ pub fn serve(registry: Arc<Registry>, address: &BusAddress, authority: Arc<dyn A
     })
 }
 
-async fn tell_status(registry: &Registry) {
+/// Reads the configuration again whenever the signal comes, as daemons do.
+async fn reload_at(mut signal: Signal, registry: &Arc<Registry>) {
+    while signal.recv().await.is_some() {
+        let registry = registry.clone();
+        let reloaded = tokio::task::spawn_blocking(move || registry.reload(Duration::ZERO)).await;
+        if let Ok(Err(error)) = reloaded {
+            tracing::error!("the present configuration stays in force: {error}");
+        }
+    }
+    std::future::pending().await
+}
+
+/// Tells the service manager how far the jobs are and that the agent lives, holds up a shutdown while jobs write, and tells
+/// of jobs that show no progress.
+async fn look_after(connection: &Connection, registry: &Arc<Registry>) {
     let mut tick = tokio::time::interval(STATUS_INTERVAL);
     let mut told = String::from("ready");
+    let (mut inhibitor, mut stalls) = (Inhibitor::default(), Stalls::default());
+    let watched = sd_notify::watchdog_enabled().is_some();
+    let mut fed = Stopwatch::start();
     loop {
         tick.tick().await;
+        if watched && fed.elapsed() >= FEED_INTERVAL && lives(registry).await {
+            notify(&[NotifyState::Watchdog]);
+            fed = Stopwatch::start();
+        }
         let running = registry.running();
+        inhibitor.follow(connection, &running).await;
+        stalls.newly(&running, STALLED_AFTER).iter().for_each(|job| tell_of_stall(job));
         let status = match running.as_slice() {
             [] => "ready".to_owned(),
             [job] => describe(job),
@@ -118,6 +152,30 @@ async fn tell_status(registry: &Registry) {
             told = status;
         }
     }
+}
+
+/// Whether a question is still answered: that takes a thread, the table of jobs and the ledger. One that is not keeps the
+/// service manager's watchdog without its sign of life, which ends the agent and starts it again.
+async fn lives(registry: &Arc<Registry>) -> bool {
+    let registry = registry.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        registry.running();
+        registry.query(&Request::History { limit: 1 }, "watchdog")
+    });
+    match asked.await {
+        // A ledger that cannot be read is told by every job; a restart would not mend it.
+        Ok(_) => true,
+        Err(cause) => {
+            tracing::error!("the agent could not answer itself: {cause}");
+            false
+        }
+    }
+}
+
+fn tell_of_stall(job: &Job) {
+    let text = format!("{}: no progress for {} min", describe(job), STALLED_AFTER.as_secs() / 60);
+    let target = job.request.target().map(|target| target.as_str());
+    Record { target, job: Some(job.id.0), ..Record::new(Occasion::JobStalled, &text) }.emit();
 }
 
 fn describe(job: &Job) -> String {

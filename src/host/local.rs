@@ -4,7 +4,7 @@ use super::mounts::Mounts;
 use super::service::{Control, Phase};
 use super::swap;
 use super::swap_run::{Disk, RealDisk, Swaps};
-use super::{HostOps, Recovery, Service, SwapPlan, tree};
+use super::{HostOps, Recovery, Service, SwapPlan, Timer, tree};
 use crate::base::ids::TargetName;
 use crate::base::process::{Launcher, OsUser};
 use crate::base::task::Task;
@@ -99,6 +99,10 @@ impl HostOps for LocalHost {
 
     fn remove_tree(&self, tree: &Path) -> Result<()> {
         tree::remove(tree)
+    }
+
+    fn timers(&self, units: &[String], task: &Task) -> Result<Option<Vec<Timer>>> {
+        super::timers::look(self.launcher.as_ref(), units, task)
     }
 
     fn recover(&self, service_of: &dyn Fn(&TargetName) -> Option<Service>, task: &Task) -> Result<Recovery> {
@@ -624,7 +628,8 @@ mod tests {
         let (host, task) = (host(&scene.state()), Task::unobserved());
         host.swap(&scene.plan, &task).expect("swap");
         host.start(&target(), &service, &task).expect("start");
-        let in_use = || user_of(&scene.plan.exchanges[0].live).is_some();
+        // The shell opens the file and becomes `sleep` afterwards.
+        let in_use = || user_of(&scene.plan.exchanges[0].live).is_some_and(|user| user.contains("sleep"));
         assert!(wait_until(Duration::from_secs(10), Duration::from_millis(5), in_use));
         let error = host.undo_swap(&scene.plan, &task).expect_err("refused");
         assert!(error.message().contains("sleep"), "{error:?}");

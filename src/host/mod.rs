@@ -5,6 +5,7 @@
 //! - `service`: stopping and starting servers, with a durable record that they must be started again
 //! - `swap`: what a swap moves, as a pure plan and state machine; `swap_run` carries it out and undoes it
 //! - `mounts`: which mount a path lies on
+//! - `timers`: what the service manager says of timers
 //! - `tree`: owners of trees, removal of trees
 
 pub mod local;
@@ -12,9 +13,11 @@ mod mounts;
 mod service;
 mod swap;
 mod swap_run;
+mod timers;
 mod tree;
 
 pub use local::LocalHost;
+pub use timers::Timer;
 
 use crate::base::Result;
 use crate::base::ids::TargetName;
@@ -71,7 +74,7 @@ pub struct Recovery {
     pub rolled_back: Vec<String>,
 }
 
-/// Whatever changes the host.
+/// Whatever changes the host, and what its service manager says.
 pub trait HostOps: Send + Sync {
     /// Stops a server. That it must be started again is on durable record before it is stopped.
     /// `SERVER_CONTROL_FAILED` if it could not be stopped; it was then asked to start again.
@@ -96,6 +99,9 @@ pub trait HostOps: Send + Sync {
 
     /// Removes a tree that this agent made (staging); symbolic links are not followed.
     fn remove_tree(&self, tree: &Path) -> Result<()>;
+
+    /// How timers stand, in the order of `units`; `None` where no service manager has timers.
+    fn timers(&self, units: &[String], task: &Task) -> Result<Option<Vec<Timer>>>;
 
     /// After a crash: undoes or finishes swaps by their journals, then starts servers on record as stopped.
     /// `service_of` says how a target is controlled today.

@@ -269,8 +269,24 @@ pub struct TargetStatus {
     /// What else can be restored of the archived log, newest first: before a hole, and of histories that were left.
     #[serde(default)]
     pub earlier: Vec<LogRange>,
-    /// Next run; `None` = no timer on record.
+    /// Next run of a timer of its own; `None` = none runs, or nobody knows.
     pub next_run: Option<Timestamp>,
+    /// The timers that the configuration has for it.
+    #[serde(default)]
+    pub timers: Vec<TimerStatus>,
+}
+
+/// A timer of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerStatus {
+    /// Its unit.
+    pub unit: String,
+    /// When it is to elapse, as systemd's `OnCalendar=` takes it; `None` = `[schedule]` says `off`.
+    pub calendar: Option<String>,
+    /// Whether it is enabled; `None` = no service manager has it.
+    pub enabled: Option<bool>,
+    /// When it elapses next; `None` = it does not run.
+    pub next: Option<Timestamp>,
 }
 
 /// A backup's life.

@@ -6,11 +6,13 @@ use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
-use crate::operation::answer::{BackupState, JobRecord, TargetFinding};
+use crate::ledger::log::ChainName;
+use crate::operation::answer::{BackupState, JobRecord, TargetFinding, TargetStatus};
 use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::log_reach::{self, Standing};
-use crate::operation::{records, status};
+use crate::operation::{records, schedule, status};
 use crate::repository::catalog::Repository;
+use jiff::Timestamp;
 
 /// No fresh backup for this long is a finding, whatever the schedule says.
 const STALE_AFTER_S: i64 = 26 * 3600;
@@ -46,7 +48,7 @@ pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<
         for name in &target.repositories {
             repository(context, target, name, &mut add);
         }
-        freshness(context, target, &mut add)?;
+        freshness(context, target, task, &mut add)?;
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.finding.severity));
     Ok(findings)
@@ -227,10 +229,17 @@ fn unarchived_restore(context: &Context, target: &Target, add: &mut dyn FnMut(Fi
     let bases = context.ledger.log_bases(&target.name)?;
     let of_ends = ends.iter().map(|end| (&end.chain, end.transaction, end.covered_until));
     let of_bases = bases.iter().map(|base| (&base.chain, base.mark.transaction, base.finished_at));
-    let known: Vec<_> = of_ends.chain(of_bases).filter(|(chain, ..)| chain.stream == reached.stream).collect();
+    let known: Vec<_> = of_ends.chain(of_bases).collect();
     let state = (reached.lineage, reached.transaction.unwrap_or(u64::MAX));
     let since = known.iter().any(|(.., taken)| *taken > at);
-    if !since && known.iter().any(|(chain, end, _)| (chain.lineage, *end) > state) {
+    // What is archived of other data, which the restore took out of service, is not what it led to either.
+    let beyond = |(chain, end, _): &(&ChainName, u64, Timestamp)| {
+        chain.stream != reached.stream || (chain.lineage, *end) > state
+    };
+    let newest = known.iter().max_by_key(|(.., taken)| *taken);
+    let left =
+        known.iter().filter(|(chain, ..)| chain.stream == reached.stream).any(beyond) || newest.is_some_and(beyond);
+    if !since && left {
         add(Finding {
             code: "restored-not-archived".to_owned(),
             severity: Severity::Warning,
@@ -243,7 +252,23 @@ fn unarchived_restore(context: &Context, target: &Target, add: &mut dyn FnMut(Fi
     Ok(())
 }
 
-fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
+/// A timer that the configuration has and nobody enabled. Where no log is archived, nobody need want increments.
+fn timers(status: &TargetStatus) -> Option<Finding> {
+    let incremental = schedule::incremental_unit(&status.target);
+    let off = status.timers.iter().filter(|timer| timer.calendar.is_some() && timer.enabled == Some(false));
+    let off: Vec<&str> = off
+        .filter(|timer| timer.unit != incremental || status.log.is_some())
+        .map(|timer| timer.unit.as_str())
+        .collect();
+    (!off.is_empty()).then(|| Finding {
+        code: "timer-disabled".to_owned(),
+        severity: Severity::Warning,
+        text: format!("no backup is taken by itself: {} not enabled", off.join(" and ")),
+        fix: format!("neo4j-backupctl enable {}", status.target),
+    })
+}
+
+fn freshness(context: &Context, target: &Target, task: &Task, add: &mut dyn FnMut(Finding)) -> Result<()> {
     for row in records::rows(context, Some(&target.name))? {
         if matches!(row.state, BackupState::Corrupted | BackupState::Missing) {
             add(Finding {
@@ -261,7 +286,8 @@ fn freshness(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -
         }
     }
     unarchived_restore(context, target, add)?;
-    for status in status::run(context, Some(&target.name))? {
+    for status in status::run(context, Some(&target.name), task)? {
+        timers(&status).into_iter().for_each(&mut *add);
         if let Some(failure) = status.last_failure.as_ref().filter(|failure| tells_of_trouble(failure)) {
             let code = failure.error_code.as_deref().unwrap_or("INTERNAL");
             add(Finding {

@@ -78,6 +78,15 @@ pub struct RetentionPolicy {
     pub minimum_verified: u32,
 }
 
+/// When timers are to run, as systemd's `OnCalendar=` takes it; `None` = never by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Full backups.
+    pub full: Option<String>,
+    /// Incremental backups.
+    pub incremental: Option<String>,
+}
+
 /// A configured database.
 pub struct Target {
     /// Its name.
@@ -104,6 +113,8 @@ pub struct Target {
     pub minimum_free_percent: u8,
     /// How long its backups are kept.
     pub retention: RetentionPolicy,
+    /// When its backups are taken.
+    pub schedule: Schedule,
 }
 
 /// A configured repository. It is opened when it is needed: one that cannot be reached must not stop the others.
@@ -126,7 +137,7 @@ pub struct Context {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The ledger.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// Whatever changes the host.
     pub host: Arc<dyn HostOps>,
     /// The agent's own configuration files, kept in each backup's configuration archive.
@@ -136,7 +147,7 @@ pub struct Context {
     /// The repositories.
     pub repositories: BTreeMap<String, RepositoryPlace>,
     /// Held as long as this value lives.
-    pub state_lock: Mutex<StateLock>,
+    pub state_lock: Arc<Mutex<StateLock>>,
 }
 
 /// How this process holds the state directory.

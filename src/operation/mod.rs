@@ -26,6 +26,7 @@ pub mod request;
 pub mod rescan;
 pub mod restore;
 pub mod rotate;
+pub mod schedule;
 pub(crate) mod select;
 pub(crate) mod set_aside;
 pub mod status;
@@ -79,7 +80,7 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
         Request::Delete { backup, dry_run } => Answer::Delete(delete::run(context, backup, *dry_run, task)?),
         Request::Cleanup { dry_run } => Answer::Cleanup(expire::cleanup(context, *dry_run, task)?),
         Request::Rescan => Answer::Rescan(rescan::run(context, task)?),
-        Request::Status { target } => Answer::Status { targets: status::run(context, target.as_ref())? },
+        Request::Status { target } => Answer::Status { targets: status::run(context, target.as_ref(), task)? },
         Request::List { target } => Answer::List(list::list(context, target.as_ref())?),
         Request::Show { backup } => Answer::Show(Box::new(list::show(context, backup)?)),
         Request::History { limit } => {

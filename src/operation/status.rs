@@ -2,24 +2,28 @@
 
 use crate::base::Result;
 use crate::base::ids::TargetName;
-use crate::operation::answer::TargetStatus;
+use crate::base::task::Task;
+use crate::operation::answer::{TargetStatus, TimerStatus};
 use crate::operation::context::{Context, Target};
-use crate::operation::{log_records, records};
+use crate::operation::{log_records, records, schedule};
 
 /// Bytes a second that a restore is expected to write where none was made yet. Pessimistic on purpose.
 const ASSUMED_RESTORE_RATE: u64 = 50_000_000;
 /// What every restore takes before and after the bytes, in seconds: starting servers, recovery, checks.
 const ASSUMED_RESTORE_FIXED_S: u64 = 60;
 
-/// One line per target, from the ledger alone: no server and no repository is asked, so it answers at once.
-pub fn run(context: &Context, only: Option<&TargetName>) -> Result<Vec<TargetStatus>> {
-    if let Some(name) = only {
-        return Ok(vec![of(context, context.target(name)?)?]);
-    }
-    context.targets.values().map(|target| of(context, target)).collect()
+/// One line per target, from the ledger and what the service manager says of its timers: no server and no repository is
+/// asked, so it answers at once.
+pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<Vec<TargetStatus>> {
+    let targets: Vec<&Target> = match only {
+        Some(name) => vec![context.target(name)?],
+        None => context.targets.values().collect(),
+    };
+    let timers = schedule::standing(context, &targets, task);
+    targets.into_iter().zip(timers).map(|(target, timers)| of(context, target, timers)).collect()
 }
 
-fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
+fn of(context: &Context, target: &Target, timers: Vec<TimerStatus>) -> Result<TargetStatus> {
     let newest = context.ledger.newest_usable(&target.name)?;
     let totals = context.ledger.totals(&target.name)?;
     let now = context.clock.now();
@@ -45,7 +49,8 @@ fn of(context: &Context, target: &Target) -> Result<TargetStatus> {
         stored_bytes: totals.stored_bytes,
         job: records::running_job(context, &target.name)?,
         last_failure: records::last_failure(context, &target.name, begun, covered)?,
-        next_run: None,
+        next_run: timers.iter().filter_map(|timer| timer.next).min(),
+        timers,
         log,
         earlier,
     })

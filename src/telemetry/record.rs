@@ -16,6 +16,8 @@ pub enum Occasion {
     AgentStopping,
     /// What an earlier process left was found and cleaned up.
     AgentRecovered,
+    /// Another configuration is in force.
+    AgentReloaded,
     /// A job began.
     JobStarted,
     /// A job ended well.
@@ -26,6 +28,8 @@ pub enum Occasion {
     JobCancelled,
     /// A job was found that an earlier agent process had left unfinished.
     JobInterrupted,
+    /// A job shows no progress.
+    JobStalled,
     /// A piece of a database's log was lost before it was archived.
     LogGap,
     /// A database's history is not the one that was archived, and nothing on record says why.
@@ -42,11 +46,13 @@ impl Occasion {
         Occasion::AgentReady,
         Occasion::AgentStopping,
         Occasion::AgentRecovered,
+        Occasion::AgentReloaded,
         Occasion::JobStarted,
         Occasion::JobSucceeded,
         Occasion::JobFailed,
         Occasion::JobCancelled,
         Occasion::JobInterrupted,
+        Occasion::JobStalled,
         Occasion::LogGap,
         Occasion::LogForked,
         Occasion::LogSpoolFilling,
@@ -59,11 +65,13 @@ impl Occasion {
             Occasion::AgentReady => "babcab79df1a474183ecef7eea03237d",
             Occasion::AgentStopping => "85be7bed23d44dec85404e94ee15f26f",
             Occasion::AgentRecovered => "ad074280ca8a4be996ebe09a957d1588",
+            Occasion::AgentReloaded => "8d6fb96d3b4745f8b12cad02d735958e",
             Occasion::JobStarted => "1e18be29e5d44ba49a89336ba8120b29",
             Occasion::JobSucceeded => "ffad7b93675c42aea8ebf501c90a47f7",
             Occasion::JobFailed => "e03a43e6a0e74516ab5619f43b7bdbab",
             Occasion::JobCancelled => "a8bc5fcaf68642cab8c64c1407c7c8fd",
             Occasion::JobInterrupted => "f200b9ee66b347c0b6d612922018988c",
+            Occasion::JobStalled => "c7f47085da7043f19e95c4060036852a",
             Occasion::LogGap => "1c1c708f93cd14b41fc974efc2f54034",
             Occasion::LogForked => "9445a3f8771120c0c1f15fe9ec2ce104",
             Occasion::LogSpoolFilling => "0316d52248a2494f82516f27a9c48ab4",
@@ -74,7 +82,9 @@ impl Occasion {
     fn level(self) -> Level {
         match self {
             Occasion::JobFailed | Occasion::LogGap | Occasion::LogForked | Occasion::LogSpoolFull => Level::ERROR,
-            Occasion::JobInterrupted | Occasion::AgentRecovered | Occasion::LogSpoolFilling => Level::WARN,
+            Occasion::JobInterrupted | Occasion::JobStalled | Occasion::AgentRecovered | Occasion::LogSpoolFilling => {
+                Level::WARN
+            }
             _ => Level::INFO,
         }
     }

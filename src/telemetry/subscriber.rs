@@ -3,15 +3,37 @@
 use super::journal::{JOURNAL_SOCKET, JournalRecords};
 use super::record::RECORD_TARGET;
 use std::path::Path;
+use std::sync::OnceLock;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// The level in force, and the way to another one.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
+/// The level in force; `None` before [`start`].
+pub fn level() -> Option<LevelFilter> {
+    LEVEL.get()?.clone_current()
+}
+
+/// Another level, from now on. Tells whether there is one to change.
+pub fn set_level(level: LevelFilter) -> bool {
+    LEVEL.get().is_some_and(|handle| handle.reload(level).is_ok())
+}
+
+/// Whether log lines go to the journal, not to standard error.
+pub fn is_journal() -> bool {
+    connected_to_journal()
+}
 
 /// Starts logging, once per process; a second call changes nothing. `identifier` is the program's name in the journal.
 pub fn start(identifier: &str, level: Level) {
-    let level = LevelFilter::from_level(level);
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    let _ = LEVEL.set(handle);
     if connected_to_journal() {
         let records = JournalRecords::connect(Path::new(JOURNAL_SOCKET), identifier);
         let lines = tracing_journald::Layer::new();

@@ -52,5 +52,6 @@ row yes no no Cleanup "${dry[@]}"
 row yes no no Adopt "s${dry[0]}" nothing 0
 row yes no no KeyList
 row yes no no KeyRotate "${dry[@]}"
+row yes no no Reload
 row unknown unknown unknown Nonsense
 exit "$wrong"

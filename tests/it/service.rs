@@ -3,6 +3,7 @@
 use crate::servers::bus::PrivateBus;
 use crate::workshop::{ERRORS_FROM, FakeWorkshop, INTERVAL, PATIENCE, backup_report, backup_request, target};
 use futures_util::StreamExt;
+use neo4j_backup_agent::agent::continuous::{self, Shippers};
 use neo4j_backup_agent::agent::jobs::{JOBS_ENDED_KEPT, Registry};
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::base::ids::JobId;
@@ -24,6 +25,8 @@ use tokio::runtime::Runtime;
 use zbus::{Connection, MatchRule, MessageStream, Structure, Variant};
 
 mod polkit;
+mod reload;
+mod timers;
 
 /// An agent on a bus of its own, in this process.
 pub(crate) struct TestAgent {
@@ -32,6 +35,7 @@ pub(crate) struct TestAgent {
     pub(crate) registry: Arc<Registry>,
     pub(crate) runtime: Runtime,
     service: Option<Service>,
+    shippers: Option<Shippers>,
 }
 
 impl TestAgent {
@@ -47,7 +51,8 @@ impl TestAgent {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
         let address = BusAddress::At(bus.address().to_owned());
         let service = runtime.block_on(Service::start(&address, registry.clone(), authority)).expect("service");
-        TestAgent { bus, workshop, registry, runtime, service: Some(service) }
+        let shippers = Some(continuous::start(&registry));
+        TestAgent { bus, workshop, registry, runtime, service: Some(service), shippers }
     }
 
     pub(crate) fn address(&self) -> BusAddress {
@@ -68,6 +73,10 @@ impl Drop for TestAgent {
         self.workshop.open_gate();
         if let Some(service) = self.service.take() {
             let _ = self.runtime.block_on(service.stop(PATIENCE));
+        }
+        if let Some(shippers) = self.shippers.take() {
+            self.registry.stop(PATIENCE);
+            shippers.join();
         }
     }
 }

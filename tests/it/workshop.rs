@@ -5,21 +5,23 @@
 //! - `chatty`: reports progress and events thousands of times, then ends
 //! - `broken`: fails with the error code that stands in the note
 //! - `panicking`: panics
+//! - `metrics` does not archive its log, `nowhere` is not configured
 //! - `stubborn`: works on through a cancellation until the gate opens, and succeeds
 
 use jiff::Timestamp;
 use neo4j_backup_agent::agent::workshop::Workshop;
 use neo4j_backup_agent::base::clock::{Clock, SystemClock, wait_until};
 use neo4j_backup_agent::base::ids::{BackupId, BackupKind, JobId, Stamp, TargetName};
-use neo4j_backup_agent::base::task::Task;
+use neo4j_backup_agent::base::task::{Severity, Task};
 use neo4j_backup_agent::base::{Code, Error, Result};
+use neo4j_backup_agent::driver::Finding;
 use neo4j_backup_agent::operation::answer::{
-    Answer, BackupList, BackupReport, DeleteReport, JobRecord, Problem, RescanReport, RestoreReport, TargetStatus,
-    VerifiedBackup, VerifyReport,
+    Answer, BackupList, BackupReport, DeleteReport, JobRecord, Problem, RescanReport, RestoreReport, TargetFinding,
+    TargetStatus, TimerStatus, VerifiedBackup, VerifyReport,
 };
-use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request, VerifyRequest};
+use neo4j_backup_agent::operation::request::{BackupRequest, Destination, Request, RestoreRequest, VerifyRequest};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 /// Longest time any wait of a test takes before the test fails.
@@ -36,13 +38,19 @@ pub(crate) struct FakeWorkshop {
     numbers: AtomicU64,
     gate: AtomicBool,
     pub(crate) executed: AtomicU64,
+    /// What another reading of the configuration gives.
+    itself: Weak<FakeWorkshop>,
+    /// Whether the configuration is wrong now.
+    pub(crate) wrong: AtomicBool,
+    /// How often it was read again.
+    pub(crate) renewed: AtomicU64,
     /// How each job ended, with its actor.
     pub(crate) ended: Mutex<Vec<(JobRecord, u64, String)>>,
 }
 
 impl FakeWorkshop {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(FakeWorkshop::default())
+        Arc::new_cyclic(|itself| FakeWorkshop { itself: itself.clone(), ..FakeWorkshop::default() })
     }
 
     /// Lets waiting jobs end.
@@ -141,6 +149,21 @@ pub(crate) fn backup_request(name: &str) -> Request {
     Request::Backup(BackupRequest { target: target(name), kind: None, note: None, dry_run: false })
 }
 
+fn not_archived(target: &TargetName) -> TargetFinding {
+    let finding = Finding {
+        code: "log-not-archived".to_owned(),
+        severity: Severity::Warning,
+        text: "archive_mode is off".to_owned(),
+        fix: "ALTER SYSTEM".to_owned(),
+    };
+    TargetFinding { target: Some(target.clone()), finding }
+}
+
+fn timer(target: &str, what: &str) -> TimerStatus {
+    let unit = format!("neo4j-backup-{what}@{target}.timer");
+    TimerStatus { unit, calendar: Some("hourly".to_owned()), enabled: None, next: None }
+}
+
 fn status(name: &str) -> TargetStatus {
     TargetStatus {
         target: target(name),
@@ -155,9 +178,33 @@ fn status(name: &str) -> TargetStatus {
         job: None,
         last_failure: None,
         next_run: None,
+        timers: ["full", "incremental"].map(|what| timer(name, what)).to_vec(),
         log: None,
         earlier: Vec::new(),
     }
+}
+
+fn restore_report(request: &RestoreRequest) -> Answer {
+    let (directory, in_place) = match &request.destination {
+        Destination::Into(directory) => (directory.clone(), false),
+        Destination::InPlace => ("/var/lib/neo4j/data".into(), true),
+    };
+    Answer::Restore(RestoreReport {
+        restore: "graph-20261120T030000Z".to_owned(),
+        backup: backup_id(&request.target),
+        repository: "main".to_owned(),
+        dry_run: request.dry_run,
+        directory,
+        in_place,
+        set_aside: Vec::new(),
+        plain_bytes: 6000,
+        until: None,
+        reached: None,
+        batches: 0,
+        checks: Vec::new(),
+        duration_ms: 10,
+        steps: vec!["read the manifest".to_owned()],
+    })
 }
 
 impl Workshop for FakeWorkshop {
@@ -170,26 +217,7 @@ impl Workshop for FakeWorkshop {
                 if request.target.as_str() == "graph" && !request.dry_run {
                     self.wait_at_gate(task, true)?;
                 }
-                let (directory, in_place) = match &request.destination {
-                    Destination::Into(directory) => (directory.clone(), false),
-                    Destination::InPlace => ("/var/lib/neo4j/data".into(), true),
-                };
-                Answer::Restore(RestoreReport {
-                    restore: "graph-20261120T030000Z".to_owned(),
-                    backup: backup_id(&request.target),
-                    repository: "main".to_owned(),
-                    dry_run: request.dry_run,
-                    directory,
-                    in_place,
-                    set_aside: Vec::new(),
-                    plain_bytes: 6000,
-                    until: None,
-                    reached: None,
-                    batches: 0,
-                    checks: Vec::new(),
-                    duration_ms: 10,
-                    steps: vec!["read the manifest".to_owned()],
-                })
+                restore_report(request)
             }
             Request::Verify(request) => Answer::Verify(verify_report(request)),
             Request::Delete { dry_run, .. } => Answer::Delete(DeleteReport {
@@ -201,6 +229,9 @@ impl Workshop for FakeWorkshop {
             }),
             Request::Rescan => {
                 Answer::Rescan(RescanReport { found: 1, added: 0, missing: 0, problems: Vec::new(), batches: 0 })
+            }
+            Request::Status { target: Some(only) } if only.as_str() == "nowhere" => {
+                return Err(Error::new(Code::TargetUnknown, "there is no target nowhere"));
             }
             Request::Status { target: only } => {
                 Answer::Status { targets: vec![status(only.as_ref().map_or("graph", |only| only.as_str()))] }
@@ -222,6 +253,9 @@ impl Workshop for FakeWorkshop {
                 };
             }
             Request::Restores => Answer::Restores { restores: Vec::new() },
+            Request::Check { target: Some(only) } if only.as_str() == "metrics" => {
+                Answer::Check { findings: vec![not_archived(only)] }
+            }
             Request::Check { .. } => Answer::Check { findings: Vec::new() },
             Request::KeyList => Answer::KeyList { keys: Vec::new() },
             Request::Show { backup } => {
@@ -238,6 +272,14 @@ impl Workshop for FakeWorkshop {
     fn job_end(&self, record: &JobRecord, bytes: u64, actor: &str) -> Result<()> {
         self.ended.lock().expect("ended").push((record.clone(), bytes, actor.to_owned()));
         Ok(())
+    }
+
+    fn renewed(&self) -> Result<Arc<dyn Workshop>> {
+        if self.wrong.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::ConfigInvalid, "config.toml:3: nonsense"));
+        }
+        self.renewed.fetch_add(1, Ordering::SeqCst);
+        Ok(self.itself.upgrade().expect("it is alive"))
     }
 
     fn now(&self) -> Timestamp {

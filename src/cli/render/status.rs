@@ -4,6 +4,7 @@ use super::super::output::Output;
 use super::{log, moment};
 use crate::base::bytes::human;
 use crate::operation::answer::TargetStatus;
+use crate::operation::schedule;
 
 pub(super) fn status(targets: &[TargetStatus], output: &Output) -> String {
     if targets.is_empty() {
@@ -33,9 +34,14 @@ fn block(target: &TargetStatus, output: &Output) -> String {
         if let Some(job) = target.job {
             more(format!("job {job} runs; `neo4j-backupctl follow {job}`"));
         }
-        if let Some(next) = target.next_run {
-            more(format!("next run {} ({})", moment::at(next, output), moment::ago(next, output)));
+        if let Some(line) = next_runs(target, output) {
+            more(line);
         }
+    }
+    if target.timers.iter().any(|timer| timer.calendar.is_some())
+        && target.timers.iter().all(|timer| timer.enabled == Some(false))
+    {
+        more(format!("nothing is backed up by itself: `neo4j-backupctl enable {}`", target.target));
     }
     for warning in target.log.iter().flat_map(log::warnings) {
         more(warning);
@@ -47,6 +53,17 @@ fn block(target: &TargetStatus, output: &Output) -> String {
         more(format!("last {} failed {}: {code}: {message}", failure.verb, moment::ago(when, output)));
     }
     lines.join("\n")
+}
+
+/// `next full 02:30:12Z (in 3 h), next incremental 23:15:20Z (in 4 min)`
+fn next_runs(target: &TargetStatus, output: &Output) -> Option<String> {
+    let runs = target.timers.iter().filter_map(|timer| {
+        let next = timer.next?;
+        let what = if timer.unit == schedule::incremental_unit(&target.target) { "incremental" } else { "full" };
+        Some(format!("next {what} {} ({})", moment::short(next, output), moment::ago(next, output)))
+    });
+    let runs: Vec<String> = runs.collect();
+    (!runs.is_empty()).then(|| runs.join(", "))
 }
 
 /// `graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago`
@@ -72,6 +89,7 @@ mod tests {
     use super::super::tests::output;
     use super::*;
     use crate::base::ids::TargetName;
+    use crate::operation::answer::TimerStatus;
     use jiff::Timestamp;
 
     #[test]
@@ -92,11 +110,26 @@ mod tests {
             job: None,
             last_failure: None,
             next_run: None,
+            timers: Vec::new(),
             log: None,
             earlier: Vec::new(),
         };
         let text = status(std::slice::from_ref(&target), &output);
         assert_eq!(text, "graph: restorable to 02:58:51Z (4 s ago), RTO ≈ 22 min, last proven 6 d ago");
+        let timer = |what: &str, next: &str| TimerStatus {
+            unit: format!("neo4j-backup-{what}@graph.timer"),
+            calendar: Some("hourly".to_owned()),
+            enabled: Some(!next.is_empty()),
+            next: (!next.is_empty()).then(|| time(next)),
+        };
+        target.timers = vec![timer("full", "2026-11-20T05:00:00Z"), timer("incremental", "2026-11-20T03:03:00Z")];
+        output.legend = true;
+        let text = status(std::slice::from_ref(&target), &output);
+        assert!(text.contains("next full 05:00:00Z (in 2 h), next incremental 03:03:00Z (in 4 min)"), "{text}");
+        target.timers = vec![timer("full", "")];
+        output.legend = false;
+        let text = status(std::slice::from_ref(&target), &output);
+        assert!(text.ends_with("`neo4j-backupctl enable graph`"), "without a legend too: {text}");
         target.restorable_to = None;
         assert!(status(&[target], &output).starts_with("graph: NOT RESTORABLE"));
     }

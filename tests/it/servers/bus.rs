@@ -23,8 +23,10 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
     <allow receive_type="signal"/>
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
   </policy>
-  <policy context="default"><allow send_destination="org.freedesktop.PolicyKit1"/></policy>
-  <policy user="@TESTER@"><allow own="org.neo4jbackup.Agent1"/><allow own="org.freedesktop.PolicyKit1"/></policy>
+  <policy context="default"><allow send_destination="org.freedesktop.PolicyKit1"/>
+    <allow send_destination="org.freedesktop.systemd1"/></policy>
+  <policy user="@TESTER@"><allow own="org.neo4jbackup.Agent1"/><allow own="org.freedesktop.PolicyKit1"/>
+    <allow own="org.freedesktop.systemd1"/></policy>
   <include>@PACKAGED@</include>
 </busconfig>
 "#;
