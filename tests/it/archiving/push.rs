@@ -99,6 +99,59 @@ fn a_full_spool_makes_the_server_wait_and_nothing_is_lost() {
 }
 
 // req: D2 X3
+/// The restart that archiving needs ends the segment that the base ended in; the server never hands that one over.
+#[test]
+fn what_was_finished_before_archiving_was_switched_on_is_no_gap() {
+    let scene = Scene::set_up("");
+    scene.server.sql("ALTER SYSTEM SET archive_mode = off");
+    scene.server.stop();
+    scene.server.run();
+    scene.server.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)");
+    scene.site.backup("metrics");
+    scene.server.sql("INSERT INTO kept VALUES (2)");
+    scene.server.sql("SELECT pg_switch_wal()");
+    scene.server.sql("INSERT INTO kept VALUES (3)");
+    scene.server.sql("ALTER SYSTEM RESET archive_mode");
+    scene.server.stop();
+    scene.server.run();
+    // Quiet since: nothing but what was finished before can be archived.
+    scene.archive();
+    let (_, copy) = scene.restore("quiet", None);
+    assert_eq!(copy.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM kept"), "1,2,3");
+    scene.server.sql("INSERT INTO kept VALUES (4)");
+    let report = scene.archive();
+    assert!(report.gaps.is_empty() && report.bases.is_empty(), "{report:?}");
+    let (_, copy) = scene.restore("busy", None);
+    assert_eq!(copy.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM kept"), "1,2,3,4");
+}
+
+/// As above, but the server has used that segment again: nothing waits for it, the gap is told, and a base closes it.
+#[test]
+fn what_was_lost_before_archiving_was_switched_on_is_told_and_a_base_taken() {
+    let scene = Scene::set_up("");
+    scene.server.sql("ALTER SYSTEM SET archive_mode = off");
+    scene.server.stop();
+    scene.server.run();
+    scene.server.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)");
+    scene.site.backup("metrics");
+    let before = scene.server.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    scene.server.sql("INSERT INTO kept VALUES (2)");
+    for _ in 0..3 {
+        scene.server.sql("CHECKPOINT; SELECT pg_switch_wal(); SELECT txid_current(); CHECKPOINT");
+    }
+    scene.server.sql("ALTER SYSTEM RESET archive_mode");
+    scene.server.stop();
+    let _ = std::fs::remove_file(scene.server.data.join("pg_wal").join(&before));
+    scene.server.run();
+    let report = scene.archive();
+    assert!(!report.gaps.is_empty() && !report.bases.is_empty(), "{report:?}");
+    scene.server.sql("INSERT INTO kept VALUES (3)");
+    let report = scene.archive();
+    assert!(report.gaps.is_empty() && report.bases.is_empty(), "{report:?}");
+    let (_, copy) = scene.restore("after", None);
+    assert_eq!(copy.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM kept"), "1,2,3");
+}
+
 #[test]
 fn a_spool_that_gives_up_says_so_and_a_base_closes_the_gap() {
     let scene = Scene::set_up("[limits]\nspool = \"16MiB\"\nspool_full = \"drop\"\n");

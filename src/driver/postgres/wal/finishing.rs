@@ -11,12 +11,16 @@ use crate::base::{Code, Error, Result};
 use crate::driver::log::HandOver;
 use crate::driver::postgres::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, within};
 use postgres::Client;
+use std::fs::File;
 use std::time::Duration;
 
 /// How long the server may take to hand over the segment that it has just finished.
 const ARCHIVING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the spool is looked at meanwhile.
 const ARCHIVING_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Most segments that are taken over from before archiving began.
+const KEPT_SEGMENTS_MAX: usize = 64;
 
 impl PostgresLog {
     /// Has the server hold its log from here on, where a slot does that.
@@ -70,7 +74,7 @@ impl PostgresLog {
     }
 
     /// Has the server finish its segment, and waits until `archive_command` has handed it over.
-    pub(super) fn finish_by_command(&self, task: &Task) -> Result<Finished> {
+    pub(super) fn finish_by_command(&self, hand_over: HandOver<'_>, task: &Task) -> Result<Finished> {
         let (address, target, data) = (self.address.clone(), self.target.clone(), self.data_directory.clone());
         let talk = move || {
             let mut client = address.connect_any(CATALOG_TIMEOUT)?;
@@ -78,12 +82,57 @@ impl PostgresLog {
             server::finish_segment(&mut client, &address, (&target, true), &data)
         };
         let finished = within(TALK_TIMEOUT, "ending the segment", task, talk)?;
-        self.await_segment(finished.last, task)?;
+        self.take_what_is_not_handed_over(finished, hand_over, task)?;
+        self.await_segment(finished, task)?;
         Ok(finished)
     }
 
+    /// Takes over what the server finished before it handed anything over: while `archive_mode` was off, or to another tool.
+    /// It keeps such segments for a while, and never hands them over by itself; a base that was taken meanwhile
+    /// would be followed by a gap.
+    fn take_what_is_not_handed_over(&self, finished: Finished, hand_over: HandOver<'_>, task: &Task) -> Result<()> {
+        let Finished { mut last, segment_size, .. } = finished;
+        let (spool, pg_wal) = (self.spooled()?, self.data_directory.join("pg_wal"));
+        for _ in 0..KEPT_SEGMENTS_MAX {
+            let name = last.name(segment_size);
+            if spool.has_had(&name) {
+                break;
+            }
+            // The server is about to.
+            if !pg_wal.join("archive_status").join(format!("{name}.ready")).exists() {
+                let Ok(mut file) = File::open(pg_wal.join(&name)) else { break };
+                match hand_over(&name, &mut file) {
+                    Ok(()) => task
+                        .info(format!("{name} was taken from {}: the server had not handed it over", pg_wal.display())),
+                    // What the server does hand over needs the room.
+                    Err(error) if error.code() == Code::SpoolFull => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            if last.number == 0 {
+                break;
+            }
+            last.number -= 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the server has a finished segment no more and never handed it over: it was finished before anything was
+    /// archived, and used again.
+    pub(super) fn is_lost(&self, segment: Segment, size: u64) -> Result<bool> {
+        let name = segment.name(size);
+        // In this order: what is handed over may be used again at once.
+        let kept = self.data_directory.join("pg_wal").join(&name).exists();
+        Ok(!kept && !self.spooled()?.has_had(&name))
+    }
+
     /// Waits until a segment that the server has finished is here.
-    fn await_segment(&self, last: Segment, task: &Task) -> Result<()> {
+    fn await_segment(&self, finished: Finished, task: &Task) -> Result<()> {
+        let last = finished.last;
+        if self.is_lost(last, finished.segment_size)? {
+            // Whoever reads on from there tells of the gap.
+            return Ok(());
+        }
         let spool = self.spooled()?;
         let size = spool.segments()?.size;
         // Before the first segment came nobody knows how they are named; the usual size is a guess that is corrected.

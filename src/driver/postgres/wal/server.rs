@@ -37,11 +37,16 @@ pub(crate) fn obstacle(client: &mut Client, target: &str) -> Result<Option<Strin
         return Ok(Some(format!("archive_library is {library}: the server does not run archive_command")));
     }
     let command = value("archive_command")?;
-    let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
-    if words.windows(3).any(|three| three[..2] == ["wal", "push"] && three[2] == target) {
+    if hands_over(&command, target) {
         return Ok(None);
     }
     Ok(Some(format!("archive_command is `{command}`, which hands nothing over to {target}")))
+}
+
+/// Whether an `archive_command` hands the log over to a target.
+pub(crate) fn hands_over(command: &str, target: &str) -> bool {
+    let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+    words.windows(3).any(|three| three[..2] == ["wal", "push"] && three[2] == target)
 }
 
 /// The statement that lets a role end segments.

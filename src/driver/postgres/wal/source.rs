@@ -128,6 +128,14 @@ impl PostgresLog {
         if timeline <= TIMELINE_MAX { timeline } else { 0 }
     }
 
+    /// The segment that follows on a point, if the server finished it and it can never come any more.
+    fn lost_after(&self, after: &LogMark, timeline: u32) -> Result<Option<String>> {
+        let Some(Finished { last, segment_size: size, .. }) = self.finished() else { return Ok(None) };
+        let next = next_segment(after, timeline, size);
+        let finished = last.timeline == timeline && last.number >= next.number;
+        Ok(if finished && self.is_lost(next, size)? { Some(next.name(size)) } else { None })
+    }
+
     fn finished(&self) -> Option<Finished> {
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -187,6 +195,11 @@ impl LogSource for PostgresLog {
         let server = self.finished().map_or_else(|| self.timeline_on_disk(), |finished| finished.last.timeline);
         let newest = newest_timeline.max(server);
         let position = Lsn(after.transaction);
+        if let Some(lost) = self.lost_after(after, timeline)? {
+            return Ok(Resumption::Gap(format!(
+                "after {position} the server finished {lost} before it archived its log, and keeps it no more"
+            )));
+        }
         let Some(size) = size else {
             return Ok(match newest > timeline {
                 true => Resumption::Forked(format!("the server is on timeline {newest}, the archive on {timeline}")),
@@ -227,7 +240,8 @@ impl LogSource for PostgresLog {
             task.info(format!("the server of {} does not run: what it has handed over is archived", self.target));
             return Ok(());
         }
-        let finished = if self.by_slot { self.finish_by_slot(hand_over, task)? } else { self.finish_by_command(task)? };
+        let finished =
+            if self.by_slot { self.finish_by_slot(hand_over, task)? } else { self.finish_by_command(hand_over, task)? };
         *self.finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(finished);
         Ok(())
     }
