@@ -5,8 +5,8 @@
 
 use super::{Error, Result};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +27,26 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     copy(path, &mut { content }, mode)
 }
 
-/// [`write`] of what `content` gives up to its end.
+/// [`write()`] over a file that is there, whose owner, group and mode stay.
+pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let before = fs::metadata(path).map_err(|cause| Error::io("examining", path, cause))?;
+    let temporary = temporary_beside(path);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        file.set_permissions(before.permissions())?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if let Err(cause) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::io("writing", path, cause));
+    }
+    sync_parent(path)
+}
+
+/// [`write()`] of what `content` gives up to its end.
 pub fn copy(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
     let temporary = temporary_beside(path);
     let written = (|| {
@@ -90,6 +109,21 @@ mod tests {
         write(&path, b"one", 0o600).expect("first");
         write(&path, b"two", 0o600).expect("second");
         assert_eq!(fs::read(&path).expect("read"), b"two");
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn what_is_replaced_keeps_its_owner_and_mode() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("x");
+        write(&path, b"one", 0o640).expect("first");
+        // Only root can give a file away.
+        let gives = std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).is_ok();
+        replace(&path, b"two").expect("second");
+        let after = fs::metadata(&path).expect("metadata");
+        assert_eq!((fs::read(&path).expect("read").as_slice(), after.mode() & 0o777), (&b"two"[..], 0o640));
+        assert!(!gives || (after.uid(), after.gid()) == (65_534, 65_534));
+        assert!(replace(&directory.path().join("y"), b"").is_err());
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
     }
 

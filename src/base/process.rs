@@ -6,6 +6,7 @@
 //! implementation asks that. Each program gets a process group of its own, is followed by a watchdog (cancelled job,
 //! no output for too long), and is killed with its whole group when the value is dropped.
 
+pub mod terminal;
 mod watchdog;
 
 use self::watchdog::{Watch, last_lines};

@@ -65,7 +65,7 @@ pub struct Style {
     /// Answer in JSON: pretty on a terminal, short in a pipe
     #[arg(short = 'j', global = true, conflicts_with = "json")]
     pub j: bool,
-    /// Never start a pager; none is started now, so this only keeps scripts working
+    /// Never show what is longer than the terminal in a pager ($PAGER, else less)
     #[arg(long, global = true)]
     pub no_pager: bool,
     /// Leave out headings and totals
@@ -105,6 +105,17 @@ pub enum Command {
         /// Only this one
         #[arg(value_parser = target_name)]
         target: Option<TargetName>,
+    },
+    /// Begin: find the servers of this host, write a configuration, make a passphrase, take the first backups
+    Init(Init),
+    /// Show what a server lacks before it can be backed up, and do it
+    Setup {
+        /// The database
+        #[arg(value_parser = target_name)]
+        target: TargetName,
+        /// Only show it
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Take a backup now
     Backup(Backup),
@@ -330,6 +341,23 @@ pub enum Key {
     /// A word that is no command of this version.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+/// See [`Command::Init`].
+#[derive(Args, Debug)]
+pub struct Init {
+    /// Only the servers in these directories: homes of Neo4j, data directories of PostgreSQL
+    #[arg(value_name = "DIRECTORY")]
+    pub servers: Vec<PathBuf>,
+    /// Where backups are kept: a directory, or s3://BUCKET/PREFIX?region=REGION
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
+    pub repository: Option<String>,
+    /// Leave the servers as they are; what they lack is shown
+    #[arg(long)]
+    pub no_setup: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// See [`Command::Wal`].

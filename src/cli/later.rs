@@ -6,8 +6,6 @@ use clap::Args;
 use std::ffi::OsString;
 
 const COMMANDS: &[&str] = &[
-    "init",
-    "setup",
     "activate",
     "promote",
     "revert",

@@ -42,7 +42,8 @@ fn new_key(file: Option<&Path>, output: &Output) -> Result<()> {
     }
 }
 
-fn write_key(path: &Path, passphrase: &Secret) -> Result<()> {
+/// Writes a passphrase into a new file that only its owner may read. `OBJECT_CONFLICT` if there is one.
+pub(super) fn write_key(path: &Path, passphrase: &Secret) -> Result<()> {
     let mut target = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(target) => target,
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {

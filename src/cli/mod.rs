@@ -6,9 +6,10 @@
 //! - [`translate`]: commands → requests; [`when`]: times as people type them
 //! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
 //! - [`program`]: a command from beginning to end; [`local`], [`file_crypt`], [`config_commands`]: those that need no agent
-//! - [`confirm`]: questions before anything is destroyed; [`interrupt`]: Ctrl-C
+//! - [`confirm`]: questions before anything is destroyed; [`questions`]: others; [`interrupt`]: Ctrl-C
 //! - [`progress`]: a bar on a terminal, lines in a pipe
 //! - [`render`]: answers as text, a file each; [`output`]: tables, JSON, where it goes
+//! - [`mod@init`]: from an installed package to the first verified backup; [`setup`]: what a server lacks
 //! - [`timers`]: whether a database is backed up by itself
 //! - [`wal`]: archiving a server's log
 //! - [`exit`]: exit statuses, errors as people and programs read them
@@ -20,6 +21,7 @@ pub mod connection;
 pub mod exit;
 pub mod file_crypt;
 pub mod in_process;
+pub mod init;
 pub mod interrupt;
 pub mod later;
 pub mod local;
@@ -29,7 +31,9 @@ pub mod parse;
 pub mod postgres_restore;
 pub mod program;
 pub mod progress;
+pub mod questions;
 pub mod render;
+pub mod setup;
 pub mod timers;
 pub mod translate;
 pub mod wal;

@@ -1,6 +1,7 @@
 //! Where answers go and in which form. Writing to a pipe whose reader left is not an error worth a word.
 
 use super::args::{JsonMode, Style};
+use crate::base::process::terminal::page;
 use crate::base::{Code, Error, Result};
 use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{ContentArrangement, Table};
@@ -18,6 +19,8 @@ pub struct Output {
     pub terminal: bool,
     /// Whether colours may be used.
     pub colors: bool,
+    /// Lines of the terminal, where what is longer goes into a pager.
+    pub page: Option<usize>,
     /// Headings and totals.
     pub legend: bool,
     /// The reader's time zone.
@@ -42,6 +45,9 @@ impl Output {
             json,
             terminal,
             colors: terminal && !no_color,
+            page: terminal_size::terminal_size()
+                .map(|(_, height)| usize::from(height.0))
+                .filter(|_| terminal && !style.no_pager && std::io::stdin().is_terminal()),
             legend: !style.no_legend,
             zone: TimeZone::system(),
             now,
@@ -54,7 +60,8 @@ impl Output {
             Some(json) => json,
             None => render(),
         };
-        print(&text)
+        let long = self.page.is_some_and(|height| text.lines().count() > height);
+        if long && page(&text) { Ok(()) } else { print(&text) }
     }
 
     /// A value as JSON, if JSON was asked for.

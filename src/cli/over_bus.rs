@@ -2,19 +2,23 @@
 
 use super::connection::{Backend, Reply, Watcher};
 use crate::base::ids::{JobId, TargetName};
+use crate::base::process::terminal::AuthenticationAgent;
 use crate::base::{Code, Error, Result};
 use crate::dbus::address::BusAddress;
 use crate::dbus::proxy::{AgentProxy, FollowedJob, Update};
 use crate::operation::answer::Answer;
 use crate::operation::fetch::Fetched;
 use crate::operation::request::Request;
+use std::cell::OnceCell;
 use std::fs::File;
+use std::io::IsTerminal;
 use tokio::runtime::Runtime;
 
 /// The agent, over a bus.
 pub struct OverBus {
     runtime: Runtime,
     agent: AgentProxy,
+    asks: Option<OnceCell<Option<AuthenticationAgent>>>,
 }
 
 impl OverBus {
@@ -25,13 +29,26 @@ impl OverBus {
             .build()
             .map_err(|cause| Error::new(Code::IoFailed, format!("starting the client's event loop: {cause}")))?;
         let agent = runtime.block_on(AgentProxy::connect(address, interactive))?;
-        Ok(OverBus { runtime, agent })
+        Ok(OverBus { runtime, agent, asks: may_ask(address, interactive).then(OnceCell::new) })
     }
+
+    /// From now on a person at this terminal can be asked for a password, if polkit wants one.
+    fn let_ask(&self) {
+        if let Some(asks) = &self.asks {
+            asks.get_or_init(AuthenticationAgent::start);
+        }
+    }
+}
+
+/// Whether polkit's questions can be answered here: on this host, at a terminal, by somebody who is not root anyway.
+pub fn may_ask(address: &BusAddress, interactive: bool) -> bool {
+    interactive && *address == BusAddress::System && !nix::unistd::geteuid().is_root() && std::io::stdin().is_terminal()
 }
 
 impl OverBus {
     /// Has the agent read its configuration again. Tells whether it is in force already.
     pub fn reload(&self) -> Result<bool> {
+        self.let_ask();
         self.runtime.block_on(self.agent.reload())
     }
 
@@ -48,10 +65,14 @@ impl OverBus {
 
 impl Backend for OverBus {
     fn query(&self, request: &Request) -> Result<Answer> {
+        if matches!(request, Request::Cancel { .. } | Request::KeyList) {
+            self.let_ask();
+        }
         self.runtime.block_on(self.agent.query(request))
     }
 
     fn run(&self, request: &Request, wait: bool, watcher: &mut dyn Watcher) -> Result<Reply> {
+        self.let_ask();
         self.runtime.block_on(async {
             let job = self.agent.start(request).await?;
             watcher.started(job.id);

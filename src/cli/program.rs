@@ -7,8 +7,9 @@ use super::later::{self, Among};
 use super::output::{Output, say};
 use super::over_bus::OverBus;
 use super::progress::Display;
+use super::questions::Person;
 use super::wal::{self, Way};
-use super::{confirm, exit, local, parse, render, timers, translate};
+use super::{confirm, exit, init, local, parse, render, setup, timers, translate};
 use crate::agent::workshop::Workshop;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{JobId, TargetName};
@@ -61,6 +62,12 @@ pub fn client(parts: &Parts<'_>) -> ExitCode {
         let done = by_systemd(&connect).and_then(|address| switch(target, &address, &style, &output));
         return ExitCode::from(done.unwrap_or_else(|error| exit::fail(&error, output.json)));
     }
+    if let Command::Init(_) | Command::Setup { .. } = &command {
+        let output = Output::new(&style, SystemClock.now());
+        let way = if connect.direct { Ok(None) } else { on_this_host(&connect).map(Some) };
+        let done = way.and_then(|bus| begin(&command, bus, &style, &config, parts, &output));
+        return ExitCode::from(done.unwrap_or_else(|error| exit::fail(&error, output.json)));
+    }
     let open = || -> Result<Box<dyn Backend>> {
         if connect.direct {
             return Ok(Box::new(InProcess::new((parts.workshop)(&config)?)?));
@@ -83,6 +90,9 @@ pub fn daemon(parts: &Parts<'_>, serve: &dyn Fn(&Path, &BusAddress) -> Result<()
     ExitCode::from(match role {
         Role::Serve { bus } => {
             subscriber::start("neo4j-backupd", Level::INFO);
+            // Keys stay in memory as long as the agent runs: no core of it is written, and no debugger of another account
+            // attaches to it.
+            let _ = nix::sys::prctl::set_dumpable(false);
             let address = bus.map_or(BusAddress::System, BusAddress::At);
             serve(&config, &address).map_or_else(|error| exit::fail(&error, None), |()| exit::DONE)
         }
@@ -90,6 +100,11 @@ pub fn daemon(parts: &Parts<'_>, serve: &dyn Fn(&Path, &BusAddress) -> Result<()
             subscriber::start("neo4j-backupd", level(&style, Level::INFO));
             if let Command::Wal(command) = &*command {
                 return ExitCode::from(wal::run(command, Ok(Way::Direct), parts, &config));
+            }
+            if let Command::Init(_) | Command::Setup { .. } = &*command {
+                let output = Output::new(&style, SystemClock.now());
+                let done = begin(&command, None, &style, &config, parts, &output);
+                return ExitCode::from(done.unwrap_or_else(|error| exit::fail(&error, output.json)));
             }
             let open = || -> Result<Box<dyn Backend>> { Ok(Box::new(InProcess::new((parts.workshop)(&config)?)?)) };
             run(&command, &style, &config, &open)
@@ -124,6 +139,35 @@ fn by_systemd(connect: &Connect) -> Result<BusAddress> {
     address(connect)
 }
 
+/// What looks for servers, and speaks to them as their administrator, does so where it runs.
+fn on_this_host(connect: &Connect) -> Result<BusAddress> {
+    match &connect.host {
+        Some(host) => Err(Error::new(Code::Usage, "servers are found and set up on their own host")
+            .with_hint(format!("`ssh -t {host} neo4j-backupctl …` asks there"))),
+        None => address(connect),
+    }
+}
+
+/// `init` and `setup`.
+fn begin(
+    command: &Command,
+    bus: Option<BusAddress>,
+    style: &Style,
+    config: &Path,
+    parts: &Parts<'_>,
+    output: &Output,
+) -> Result<u8> {
+    let person = Person::of(style);
+    match command {
+        Command::Setup { target, dry_run } => {
+            let will = if *dry_run { setup::Will::Show } else { setup::Will::Ask };
+            setup::run(target.as_str(), &*(parts.driver)(config, target)?, will, person, output)
+        }
+        Command::Init(args) => init::run(args, &init::Surroundings { bus, style, config, parts, output, person }),
+        other => Err(Error::new(Code::Internal, format!("{other:?} begins nothing"))),
+    }
+}
+
 fn names(command: &clap::Command) -> Vec<String> {
     command.get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
@@ -143,6 +187,9 @@ pub fn run(command: &Command, style: &Style, config: &Path, open: &Open<'_>) -> 
             Ok(Some(request)) => ask(other, &request, style, &output, open),
             Ok(None) => match other {
                 Command::Follow { job } => follow(*job, style, &output, open),
+                Command::Init(_) | Command::Setup { .. } => {
+                    Err(Error::new(Code::Internal, "what begins has no request"))
+                }
                 Command::Enable { .. } | Command::Disable { .. } => {
                     Err(Error::new(Code::Usage, "timers are enabled by `neo4j-backupctl enable`, over the bus"))
                 }

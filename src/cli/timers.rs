@@ -3,17 +3,18 @@
 
 use super::connection::Backend;
 use super::output::{Output, say};
-use super::over_bus::OverBus;
+use super::over_bus::{OverBus, may_ask};
 use super::render::moment;
 use super::{args::Style, exit};
 use crate::base::ids::TargetName;
+use crate::base::process::terminal::AuthenticationAgent;
 use crate::base::{Code, Error, Result};
 use crate::dbus::address::BusAddress;
 use crate::dbus::systemd::ServiceManager;
 use crate::operation::answer::{Answer, TargetStatus, TimerStatus};
 use crate::operation::request::Request;
 use crate::operation::schedule;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// The agent's own unit.
@@ -25,6 +26,8 @@ const LOG_NOT_ARCHIVED: &str = "log-not-archived";
 struct Host {
     runtime: Runtime,
     manager: ServiceManager,
+    /// Whoever may be asked for a password by polkit while units are changed.
+    _asks: Option<AuthenticationAgent>,
 }
 
 impl Host {
@@ -34,7 +37,8 @@ impl Host {
             .build()
             .map_err(|cause| Error::new(Code::IoFailed, format!("starting the client's event loop: {cause}")))?;
         let manager = runtime.block_on(ServiceManager::connect(address, !style.no_ask_password))?;
-        Ok(Host { runtime, manager })
+        let asks = may_ask(address, !style.no_ask_password).then(AuthenticationAgent::start).flatten();
+        Ok(Host { runtime, manager, _asks: asks })
     }
 
     /// The agent runs, now and after a boot.
@@ -81,8 +85,42 @@ impl Host {
     }
 }
 
-/// Has a database backed up by itself, from now on and after each boot.
+/// Fails where there is no service manager.
+pub fn reach(address: &BusAddress, style: &Style) -> Result<()> {
+    Host::reach(address, style).map(drop).map_err(|error| {
+        error.with_hint("`--direct` works without bus and systemd, and then something else must run the backups")
+    })
+}
+
+/// Has the agent run, now and after each boot, with the configuration as it is.
+pub fn agent(address: &BusAddress, style: &Style) -> Result<()> {
+    Host::reach(address, style)?.with_agent()?;
+    OverBus::connect(address, !style.no_ask_password)?.reload().map(drop)
+}
+
+/// What enabling came to.
+#[derive(Debug)]
+pub struct Enabled {
+    /// As JSON.
+    pub value: Value,
+    /// As text.
+    pub text: String,
+    /// Timers that would only fail, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// `enable`.
 pub fn enable(target: &TargetName, address: &BusAddress, style: &Style, output: &Output) -> Result<u8> {
+    let Enabled { value, text, left_out } = switch_on(target, address, style, output)?;
+    for (unit, why) in left_out.iter().filter(|_| output.json.is_none()) {
+        say(&format!("warning: {unit} is left out: {why}"));
+    }
+    output.print(&value, || text)?;
+    Ok(exit::DONE)
+}
+
+/// Has a database backed up by itself, from now on and after each boot.
+pub fn switch_on(target: &TargetName, address: &BusAddress, style: &Style, output: &Output) -> Result<Enabled> {
     let host = Host::reach(address, style)?;
     host.with_agent()?;
     let agent = OverBus::connect(address, !style.no_ask_password)?;
@@ -112,8 +150,7 @@ pub fn enable(target: &TargetName, address: &BusAddress, style: &Style, output: 
     let enabled: Vec<&str> = all.iter().map(|(unit, _)| *unit).collect();
     let reasons: Vec<_> = left_out.iter().map(|(unit, why)| json!({ "unit": unit, "reason": why })).collect();
     let value = json!({ "target": target, "enabled": enabled, "left_out": reasons, "timers": now.timers });
-    output.print(&value, || told(&now, &enabled, &left_out, output))?;
-    Ok(exit::DONE)
+    Ok(Enabled { value, text: told(&now, &enabled, output), left_out })
 }
 
 /// No longer has a database backed up by itself.
@@ -161,7 +198,7 @@ fn what_cannot_be(agent: &OverBus, target: &TargetName, status: &TargetStatus) -
     }
 }
 
-fn told(status: &TargetStatus, enabled: &[&str], left_out: &[(String, String)], output: &Output) -> String {
+fn told(status: &TargetStatus, enabled: &[&str], output: &Output) -> String {
     let mut lines = Vec::new();
     for timer in status.timers.iter().filter(|timer| enabled.contains(&timer.unit.as_str())) {
         let kind = if timer.unit == schedule::full_unit(&status.target) { "full" } else { "incremental" };
@@ -171,8 +208,5 @@ fn told(status: &TargetStatus, enabled: &[&str], left_out: &[(String, String)], 
         lines.push(format!("{}: {kind} backups at {calendar}{}", status.target, next.unwrap_or_default()));
     }
     lines.push("every database: cleanup daily, verification weekly".to_owned());
-    for (unit, why) in left_out {
-        say(&format!("warning: {unit} is left out: {why}"));
-    }
     lines.join("\n")
 }

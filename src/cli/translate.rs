@@ -34,6 +34,8 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         Command::Key(super::args::Key::List) => Request::KeyList,
         Command::Key(super::args::Key::Rotate { dry_run }) => Request::KeyRotate { dry_run: *dry_run },
         Command::Follow { .. }
+        | Command::Init(_)
+        | Command::Setup { .. }
         | Command::Enable { .. }
         | Command::Disable { .. }
         | Command::Key(_)

@@ -8,8 +8,10 @@
 //! - [`resolver`], [`sections`], [`repositories`], [`targets`], [`discovery`]: from what was said to settings; what was
 //!   left out is looked up on the host
 //! - [`settings`]: the result, plain data
+//! - [`begin`]: the beginning of a configuration, for the servers that are found
 //! - [`secrets`], [`show`], [`template`], [`reference`](mod@reference): what people are shown
 
+pub mod begin;
 pub mod calendar;
 pub mod command_line;
 pub mod discovery;

@@ -7,6 +7,7 @@
 //!
 //! - [`log`]: the log between two full backups, and its replay
 //! - [`restore_options`]: what else can be asked of a restore
+//! - [`mod@setup`]: what a server needs before it can be backed up
 //! - [`neo4j`], [`postgres`]: the real ones
 //! - [`sim`]: a deterministic fake, so that the agent is tested without servers
 //! - `tar_archive`, `stream`, `lanes`: how the real ones read files that a server is writing
@@ -17,12 +18,14 @@ pub mod neo4j;
 pub mod postgres;
 mod ranges;
 pub mod restore_options;
+pub mod setup;
 pub mod sim;
 mod stream;
 mod tar_archive;
 
 use self::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
 use self::restore_options::RestoreOptions;
+use self::setup::SetupStep;
 use crate::artifact::log_batch::{LogBatch, LogMark};
 use crate::artifact::manifest::{Content, Engine, LogPosition, Manifest, Role, ServerRecord};
 use crate::artifact::statistics::Statistics;
@@ -143,6 +146,11 @@ pub trait Driver: Send + Sync {
     /// What lies outside the data directories. Files that are not there are left out.
     fn outside_files(&self, task: &Task) -> Result<Vec<OutsideFile>>;
 
+    /// Refuses a restore in place where the server that runs keeps its data elsewhere than it would be exchanged.
+    fn check_in_place(&self, _task: &Task) -> Result<()> {
+        Ok(())
+    }
+
     /// The directories in service that a restore in place exchanges. They may lie on different filesystems.
     fn live_paths(&self, task: &Task) -> Result<Vec<LivePath>>;
 
@@ -210,6 +218,12 @@ pub trait Driver: Send + Sync {
     /// Finds the target in archived log, where it does not say by itself where recovery ends; `None` = it does.
     fn search_log(&self, _until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {
         Ok(None)
+    }
+
+    /// What the server lacks before it can be backed up; with `apply`, what can be done without interrupting its service
+    /// is done, as the server's own administrator. Empty = nothing.
+    fn setup(&self, _apply: bool, _task: &Task) -> Result<Vec<SetupStep>> {
+        Ok(Vec::new())
     }
 
     /// Everything that is wrong or weak about this target's settings, rights and versions.

@@ -17,6 +17,7 @@ mod timers;
 mod tree;
 
 pub use local::LocalHost;
+pub use mounts::{is_mount_point, share_mount};
 pub use timers::Timer;
 
 use crate::base::Result;

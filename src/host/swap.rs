@@ -17,7 +17,7 @@
 use super::mounts::Mounts;
 use super::{Exchange, SwapPlan};
 use crate::base::ids::TargetName;
-use crate::base::{Code, Error, Result, space};
+use crate::base::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -256,15 +256,9 @@ fn children(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// A rename works only within one mount of one filesystem (EXDEV).
 fn check_one_filesystem(exchange: &Exchange, place: &Path, mounts: &Mounts) -> Result<()> {
-    let home = |path: &Path| -> Result<(u64, Option<PathBuf>)> {
-        let existing = space::nearest_existing(path);
-        let real = fs::canonicalize(&existing).map_err(|cause| Error::io("examining", &existing, cause))?;
-        let device = fs::metadata(&real).map_err(|cause| Error::io("examining", &real, cause))?.dev();
-        Ok((device, mounts.of(&real).map(Path::to_owned)))
-    };
-    let expected = home(place)?;
+    let expected = mounts.place_of(place)?;
     for path in [&exchange.staged, &exchange.set_aside] {
-        if home(path)? != expected {
+        if mounts.place_of(path)? != expected {
             let text = format!("{} lies on another filesystem than {}", path.display(), place.display());
             return Err(refused(exchange, text));
         }

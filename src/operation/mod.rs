@@ -97,6 +97,10 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
     })
 }
 
+fn only_said(dry_run: bool) -> &'static str {
+    if dry_run { " (dry run)" } else { "" }
+}
+
 /// One line for the log.
 fn summary(answer: &Answer) -> String {
     match answer {
@@ -112,18 +116,20 @@ fn summary(answer: &Answer) -> String {
             report.repository,
             report.directory.display(),
             report.duration_ms / 1000,
-            if report.dry_run { " (dry run)" } else { "" }
+            only_said(report.dry_run)
         ),
         Answer::Verify(report) => format!("{} backups are sound", report.backups.len()),
         Answer::Delete(report) => {
-            format!("{}: {} objects, {}", report.backup, report.objects, bytes::human(report.bytes))
+            let said = only_said(report.dry_run);
+            format!("{}: {} objects, {}{said}", report.backup, report.objects, bytes::human(report.bytes))
         }
         Answer::Cleanup(report) => {
             format!(
-                "{} backups deleted, {} kept, {} freed",
+                "{} backups deleted, {} kept, {} freed{}",
                 report.deleted.len(),
                 report.kept,
-                bytes::human(report.bytes)
+                bytes::human(report.bytes),
+                only_said(report.dry_run)
             )
         }
         Answer::Rotate(report) => {

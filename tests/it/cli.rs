@@ -316,7 +316,7 @@ fn a_command_line_that_is_not_understood_is_told_as_it_asks_and_without_a_wrong_
 fn what_comes_later_is_refused_as_such_and_a_slip_is_told_apart() {
     let later: [&[&str]; 7] = [
         &["drill", "graph"],
-        &["init", "--yes"],
+        &["replicate"],
         &["recover", "--from", "s3://x"],
         &["key", "kit"],
         &["pause", "graph"],

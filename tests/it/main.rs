@@ -8,6 +8,7 @@ mod cli;
 mod continuous;
 mod damage;
 mod enterprise;
+mod init;
 mod kill;
 mod neo4j;
 mod neo4j_log;

@@ -271,6 +271,8 @@ fn a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server
     assert_eq!(error.code(), Code::Neo4jUnsupported, "{error}");
     let written = server.data().join("transactions/neo4j");
     assert!(error.message().contains(&format!("writes its transaction log in {}", written.display())), "{error}");
+    // What is exchanged would not be what is in service.
+    assert_eq!(driver.check_in_place(&task).map_err(|error| error.code()), Err(Code::Neo4jUnsupported));
     let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
     assert!(codes.contains(&"data-elsewhere".to_owned()), "{codes:?}");
     fs::remove_dir_all(&stale).expect("remove");

@@ -127,7 +127,7 @@ const BANS: [Ban; 6] = [
     Ban {
         words: &["Command::new", "process::Command"],
         part: Part::Product,
-        except_below: &["src/base/process.rs"],
+        except_below: &["src/base/process.rs", "src/base/process/terminal.rs"],
         instead: "use `base::process`: it drops rights, watches and kills whole groups",
     },
     Ban {

@@ -52,6 +52,6 @@ mod tests {
     /// What a program that reads a pipe in UTC gets.
     pub(super) fn output() -> Output {
         let now = "2026-11-20T03:00:00Z".parse().expect("time");
-        Output { json: None, terminal: false, colors: false, legend: true, zone: TimeZone::UTC, now }
+        Output { json: None, terminal: false, colors: false, page: None, legend: true, zone: TimeZone::UTC, now }
     }
 }

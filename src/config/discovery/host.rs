@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Most bytes that are read of a server's configuration file.
 const FILE_MAX: u64 = 1 << 20;
 /// Where units lie, first come, first served.
-const UNIT_DIRECTORIES: [&str; 5] = [
+pub const UNIT_DIRECTORIES: [&str; 5] = [
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/local/lib/systemd/system",
@@ -53,6 +53,11 @@ impl<'h> Host<'h> {
         let mut content = Vec::new();
         file.take(FILE_MAX).read_to_end(&mut content).ok()?;
         Some(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// Where a symbolic link leads; `None` if it cannot be read.
+    pub fn link(&self, path: &Path) -> Option<PathBuf> {
+        fs::read_link(self.at(path)).ok()
     }
 
     /// The names in a directory, sorted; empty if it cannot be read.

@@ -8,11 +8,11 @@ use crate::config::value::Value;
 use std::path::{Path, PathBuf};
 
 /// Where the packages for Debian and Red Hat keep the data, and the container image everything.
-const PACKAGE_HOME: &str = "/var/lib/neo4j";
+pub const PACKAGE_HOME: &str = "/var/lib/neo4j";
 /// The packages' configuration.
-const PACKAGE_CONF: &str = "/etc/neo4j/neo4j.conf";
+pub const PACKAGE_CONF: &str = "/etc/neo4j/neo4j.conf";
 /// The packages' unit.
-const PACKAGE_UNIT: &str = "neo4j.service";
+pub const PACKAGE_UNIT: &str = "neo4j.service";
 /// The port of Bolt when nothing names another.
 const BOLT_PORT: u16 = 7687;
 

@@ -9,7 +9,7 @@ use crate::config::value::Value;
 use std::path::{Path, PathBuf};
 
 /// Debian's configuration of clusters: `VERSION/NAME/postgresql.conf`.
-const CLUSTERS: &str = "/etc/postgresql";
+pub const CLUSTERS: &str = "/etc/postgresql";
 /// Where the packages of the distributions put the socket.
 const SOCKETS: &str = "/var/run/postgresql";
 /// Where a server without any configuration puts it.

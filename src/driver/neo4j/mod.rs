@@ -383,6 +383,10 @@ impl Driver for Neo4jDriver {
         Ok(files)
     }
 
+    fn check_in_place(&self, task: &Task) -> Result<()> {
+        self.check_whereabouts(&self.layout()?, task)
+    }
+
     fn live_paths(&self, _task: &Task) -> Result<Vec<LivePath>> {
         let layout = self.layout()?;
         let of = |name: &str| {

@@ -10,6 +10,7 @@ use crate::base::{Error, Result};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How the names of a log's files begin.
@@ -29,21 +30,48 @@ pub(super) fn is_locked(layout: &Layout, databases: &[&str]) -> Result<bool> {
 
 /// Where the server that has these databases open writes a database's log, if that is not where `layout` says: a directory of
 /// one of the databases' names. `None` if it is, and if nobody has a log open or his open files cannot be seen.
+///
+/// Files are compared, not their names: those of a server in a container, or of a unit with places of its own, are that
+/// namespace's.
 pub(super) fn logs_elsewhere(layout: &Layout, databases: &[&str]) -> Result<Option<PathBuf>> {
-    let Some(Holder { pid: Some(pid) }) = holder(&layout.databases.join("store_lock"))? else { return Ok(None) };
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let open: BTreeSet<PathBuf> = files
-        .filter_map(|file| std::fs::read_link(file.path()).ok())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOG_PREFIX)))
-        .filter_map(|path| Some(path.parent()?.to_owned()))
-        .collect();
-    let elsewhere = |name: &&str| {
-        let ours = layout.logs(name).canonicalize().ok();
-        let is_ours = |directory: &&PathBuf| Some(*directory) == ours.as_ref();
-        let of_that_name = |directory: &&PathBuf| directory.file_name().is_some_and(|last| last == *name);
-        if open.iter().any(|directory| is_ours(&directory)) { None } else { open.iter().find(of_that_name).cloned() }
-    };
-    Ok(databases.iter().find_map(elsewhere))
+    match holder(&layout.databases.join("store_lock"))? {
+        Some(Holder { pid: Some(pid) }) => Ok(elsewhere(&open_logs(pid), layout, databases)),
+        _ => Ok(None),
+    }
+}
+
+/// A file of a log that a process has open: its name there, and which file it is.
+type OpenLog = (PathBuf, Identity);
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn open_logs(pid: u32) -> Vec<OpenLog> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let log = |path: PathBuf| Some((std::fs::read_link(&path).ok()?, identity(&path)?));
+    files.filter_map(log).filter(|(name, _)| is_log(name)).collect()
+}
+
+fn is_log(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOG_PREFIX))
+}
+
+fn elsewhere(open: &[OpenLog], layout: &Layout, databases: &[&str]) -> Option<PathBuf> {
+    databases.iter().find_map(|name| {
+        let ours = std::fs::read_dir(layout.logs(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        let ours: BTreeSet<Identity> = ours.filter(|path| is_log(path)).filter_map(|path| identity(&path)).collect();
+        if open.iter().any(|(_, file)| ours.contains(file)) {
+            return None;
+        }
+        let directories = open.iter().filter_map(|(path, _)| path.parent());
+        directories
+            .into_iter()
+            .find(|directory| directory.file_name().is_some_and(|last| last == *name))
+            .map(Path::to_owned)
+    })
 }
 
 /// Who holds a lock.
@@ -104,6 +132,26 @@ mod tests {
         assert!(is_server(command("org.neo4j.server.CommunityEntryPoint", "/srv/neo4j").as_bytes(), &is_home));
         assert!(!is_server(command("org.neo4j.server.CommunityEntryPoint", "/srv/other").as_bytes(), &is_home));
         assert!(!is_server(command("org.example.Main", "/srv/neo4j").as_bytes(), &is_home));
+    }
+
+    // A server in a container has its log open under another name.
+    #[test]
+    fn a_log_is_known_by_its_file_and_not_by_its_name() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let layout = Layout::below(home.path());
+        let (logs, other) = (layout.logs("neo4j"), home.path().join("other/neo4j"));
+        for directory in [&logs, &other] {
+            std::fs::create_dir_all(directory).expect("mkdir");
+            std::fs::write(directory.join(format!("{LOG_PREFIX}0")), b"log").expect("write");
+        }
+        let file = |directory: &Path| identity(&directory.join(format!("{LOG_PREFIX}0"))).expect("file");
+        let open = |name: &str, file: Identity| vec![(Path::new(name).join(format!("{LOG_PREFIX}0")), file)];
+        assert_eq!(elsewhere(&open("/data/transactions/neo4j", file(&logs)), &layout, &["neo4j"]), None);
+        let found = elsewhere(&open("/fast/neo4j", file(&other)), &layout, &["neo4j"]);
+        assert_eq!(found.as_deref(), Some(Path::new("/fast/neo4j")));
+        // Another database's, or nothing, tells nothing of this one.
+        assert_eq!(elsewhere(&open("/fast/system", file(&other)), &layout, &["neo4j"]), None);
+        assert_eq!(elsewhere(&[], &layout, &["neo4j"]), None);
     }
 
     #[test]

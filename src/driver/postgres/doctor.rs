@@ -4,8 +4,7 @@ use super::connection::{Address, CATALOG_TIMEOUT, TALK_TIMEOUT, asking, within};
 use super::inspection::{setting, version_num};
 use super::tools::Tools;
 use super::wal::source::PostgresLog;
-use super::{PostgresDriverSettings, base_backup, control_file, grants, inspection, online, wal};
-use crate::base::process::{self, OsUser};
+use super::{PostgresDriverSettings, admission, base_backup, control_file, grants, inspection, online, wal};
 use crate::base::task::{Severity, Task};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::Finding;
@@ -67,7 +66,7 @@ fn unreachable(settings: &PostgresDriverSettings, cause: &Error) -> Finding {
         return finding("role-missing", Severity::Error, message, fix);
     }
     if message.contains("Peer authentication failed") {
-        return finding("role-not-admitted", Severity::Error, message, peer_map(settings));
+        return finding("role-not-admitted", Severity::Error, message, admission::peer_map(settings));
     }
     if message.contains("authentication failed") || message.contains("no pg_hba.conf entry") {
         let fix = format!("add the line `local all {role} peer` to pg_hba.conf and run `SELECT pg_reload_conf();`");
@@ -77,28 +76,6 @@ fn unreachable(settings: &PostgresDriverSettings, cause: &Error) -> Finding {
         return of_error("postgres-misconfigured", cause);
     }
     finding("postgres-unreachable", Severity::Error, message, "pg_lsclusters; systemctl start postgresql")
-}
-
-/// The lines that let the accounts which the agent and its tools run as be the role: peer authentication compares names.
-fn peer_map(settings: &PostgresDriverSettings) -> String {
-    let role = &settings.user;
-    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let mut accounts = vec![OsUser::of_uid(user.as_raw(), group.as_raw()).name];
-    if user.is_root() {
-        accounts.extend(tools_account(settings).map(|account| account.name));
-    }
-    accounts.dedup();
-    let lines: Vec<_> = accounts.iter().map(|account| format!("`backup {account} {role}`")).collect();
-    format!(
-        "add {} to pg_ident.conf and, as the first line, `local all,replication {role} peer map=backup` to pg_hba.conf, \
-         then run `SELECT pg_reload_conf();`",
-        lines.join(" and ")
-    )
-}
-
-/// The account that PostgreSQL's tools are run as by root.
-fn tools_account(settings: &PostgresDriverSettings) -> Option<OsUser> {
-    OsUser::of_name(&settings.user).or_else(|_| OsUser::owner_of(&settings.data_directory)).ok()
 }
 
 fn files(settings: &PostgresDriverSettings) -> Vec<Finding> {
@@ -253,37 +230,13 @@ fn programs(tools: &Tools, major: Option<u32>, task: &Task) -> Vec<Finding> {
     found
 }
 
-/// Whether `pg_hba.conf` admits replication; only a connection tells.
+/// Whether `pg_hba.conf` admits replication.
 fn replication(settings: &PostgresDriverSettings, address: &Address, tools: &Tools, task: &Task) -> Option<Finding> {
-    if address.password_file.is_some() || !tools.has("psql") {
-        return None;
-    }
-    let connection =
-        format!("host={} port={} user={} replication=true", value(&address.host), address.port, value(&address.user));
-    let mut tool = tools.tool("psql").args(["-X", "-A", "-t", "-w", "-d", &connection, "-c", "IDENTIFY_SYSTEM"]);
-    if nix::unistd::geteuid().is_root() {
-        tool = tool.user(tools_account(settings)?);
-    }
-    let finished = process::run(tools.launcher.as_ref(), &tool, task).ok()?;
+    let said = admission::replication(settings, address, tools, task)?.err()?;
     let fix = format!(
         "add the line `local replication {} peer` to pg_hba.conf and run `SELECT pg_reload_conf();`",
         settings.user
     );
-    let fix = if finished.stderr.contains("Peer authentication failed") { peer_map(settings) } else { fix };
-    (!finished.success).then(|| finding("replication-not-admitted", Severity::Error, finished.stderr.trim(), fix))
-}
-
-/// A value in a libpq connection string.
-fn value(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connection_values_are_quoted() {
-        assert_eq!(value("it's a \\ path"), "'it\\'s a \\\\ path'");
-    }
+    let fix = if said.contains("Peer authentication failed") { admission::peer_map(settings) } else { fix };
+    Some(finding("replication-not-admitted", Severity::Error, said, fix))
 }

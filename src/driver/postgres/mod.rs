@@ -10,8 +10,9 @@
 //! - `standby`: a restored directory that follows a primary
 //! - `delta`: a restore over an older copy
 //! - `tablespaces`: where they were, and where a restore puts them
-//! - `grants`, `doctor`: what is missing, with the statement that mends it
+//! - `grants`, `doctor`: what is missing, with the statement that mends it; `setup`, `admission`: mending it
 
+mod admission;
 mod base_backup;
 mod census;
 mod checks;
@@ -29,6 +30,7 @@ mod outside_files;
 mod postmaster;
 mod restore;
 mod scratch;
+mod setup;
 mod standby;
 mod tablespaces;
 mod tools;
@@ -36,6 +38,7 @@ mod wal;
 
 use super::log::{LogInbox, LogOutbox, LogSearch, LogSource, RecoveryTarget};
 use super::restore_options::{RestoreOptions, Standby};
+use super::setup::SetupStep;
 use super::{Branch, Census, Driver, Finding, FullBackup, LivePath, OutsideFile, RestorePlace, RestoreSession, Source};
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::{Engine, Manifest};
@@ -274,6 +277,10 @@ impl Driver for PostgresDriver {
 
     fn search_log(&self, until: RecoveryTarget) -> Result<Option<Box<dyn LogSearch>>> {
         Ok(wal::search::search(until)?.map(|search| Box::new(search) as Box<dyn LogSearch>))
+    }
+
+    fn setup(&self, apply: bool, task: &Task) -> Result<Vec<SetupStep>> {
+        setup::run(&self.settings, &self.address, &self.tools, apply, task)
     }
 
     fn doctor(&self, task: &Task) -> Vec<Finding> {

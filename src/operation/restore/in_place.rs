@@ -12,13 +12,13 @@ use crate::base::space;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::{HealthCheck, LivePath};
-use crate::host::{Exchange, Service, SwapPlan};
+use crate::host::{Exchange, Service, SwapPlan, is_mount_point, share_mount};
 use crate::operation::answer::RestoreReport;
 use crate::operation::backup::stopped_server::{READY_TIMEOUT, StoppedServer};
 use crate::operation::context::{Context, Target};
 use crate::operation::request::RestoreRequest;
 use crate::operation::{adopt, records};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Restores over the data in service.
@@ -32,6 +32,9 @@ pub(super) fn run(
 ) -> Result<()> {
     let live = live_paths(target, request, task)?;
     let running = target.driver.is_running(task)?;
+    if running {
+        target.driver.check_in_place(task)?;
+    }
     if running && target.service == Service::Unmanaged {
         let text =
             format!("the server of {} is running and the configuration does not say how to stop it", target.name);
@@ -98,34 +101,38 @@ pub(crate) fn area_of(path: &LivePath) -> Result<PathBuf> {
     // Up to where the copy begins, or to where its filesystem does.
     let beside = beside.ok_or_else(missing)?;
     let up = path.live.ancestors().skip(1).take(depth);
-    let area = up.take_while(|place| same_filesystem(place, beside).unwrap_or(false)).last();
+    let area = up.take_while(|place| share_mount(place, beside).unwrap_or(false)).last();
     Ok(area.unwrap_or(beside).to_owned())
 }
 
-/// The directory of one database that is a filesystem of its own cannot be exchanged: nothing can be set aside beside it, and
-/// inside the server would see it.
+/// What the exchange could not do is said before the server is stopped: the directory of one database that is a
+/// filesystem of its own, since nothing can be set aside beside it and inside the server would see it; and a link.
 fn refuse_mounted(live: &[LivePath]) -> Result<()> {
-    let mounted = |path: &&LivePath| !path.staged.as_os_str().is_empty() && is_mount_point(&path.live);
-    let Some(path) = live.iter().find(mounted) else { return Ok(()) };
-    let text = format!(
-        "{} lies on another filesystem than the directory it is in, and cannot be exchanged there",
-        path.live.display()
-    );
-    Err(Error::new(Code::NotAvailable, text).with_hint(
-        "mount the directory above it, or restore with `--into DIR`, stop the server and move the files by hand",
-    ))
-}
-
-fn is_mount_point(path: &Path) -> bool {
-    let device = |p: &Path| p.metadata().map(|metadata| metadata.dev()).ok();
-    match path.parent() {
-        Some(parent) => device(path).is_some() && device(path) != device(parent),
-        None => true,
+    for path in live {
+        let shown = path.live.display();
+        let inside = !path.staged.as_os_str().is_empty();
+        let (why, instead) = if path.live.is_symlink() {
+            (
+                format!("{shown} is a symbolic link, and cannot be exchanged"),
+                "mount what it leads to there, or name it in the configuration",
+            )
+        } else if inside && is_mount_point(&path.live) {
+            let text = format!(
+                "{shown} lies on another filesystem than the directory it is in, and cannot be exchanged there"
+            );
+            (text, "mount the directory above it")
+        } else {
+            continue;
+        };
+        return Err(Error::new(Code::NotAvailable, why).with_hint(format!(
+            "{instead}, or restore with `--into DIR`, stop the server and move the files by hand"
+        )));
     }
+    Ok(())
 }
 
 fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> {
-    let own_area = match same_filesystem(&path.live, area)? {
+    let own_area = match share_mount(&path.live, area)? {
         true => area.to_owned(),
         false => area_of(path)?.join(format!("{AREA_PREFIX}{restore}")),
     };
@@ -135,14 +142,6 @@ fn set_aside_of(path: &LivePath, area: &Path, restore: &str) -> Result<PathBuf> 
 /// What the earlier data of a live path is called among what was set aside.
 pub(crate) fn member_of(path: &LivePath) -> &Path {
     if path.staged.as_os_str().is_empty() { Path::new("data") } else { &path.staged }
-}
-
-fn same_filesystem(a: &Path, b: &Path) -> Result<bool> {
-    let device = |path: &Path| {
-        let existing = space::nearest_existing(path);
-        existing.metadata().map(|metadata| metadata.dev()).map_err(|cause| Error::io("examining", &existing, cause))
-    };
-    Ok(device(a)? == device(b)?)
 }
 
 /// The exchanges. Where a live path lies on another filesystem than the staging area, its successor is copied there
@@ -162,7 +161,7 @@ fn plan_swap(
         if !staged.exists() {
             continue;
         }
-        if !same_filesystem(&path.live, area)? {
+        if !share_mount(&path.live, area)? {
             let other = area_of(path)?.join(format!("{AREA_PREFIX}{}", report.restore)).join(FILLED).join(&path.staged);
             place::check_room(&other, space::tree_bytes(&staged))?;
             relocated.push(staging::claim(context, &report.restore, &other)?);
@@ -339,6 +338,20 @@ fn undo(context: &Context, target: &Target, plan: &SwapPlan, task: &Task) -> Res
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_link_in_the_place_of_a_database_is_refused_before_anything_is_stopped() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let (real, link) = (place.path().join("real"), place.path().join("neo4j"));
+        std::fs::create_dir(&real).expect("directory");
+        std::os::unix::fs::symlink(&real, &link).expect("link");
+        let refused = |live: &Path| {
+            refuse_mounted(&[LivePath { live: live.to_owned(), staged: PathBuf::from("databases/neo4j") }])
+        };
+        assert_eq!(refused(&link).map_err(|error| error.code()), Err(Code::NotAvailable));
+        refused(&real).expect("a directory");
+        refused(&place.path().join("not there")).expect("nothing");
+    }
+
     fn area(live: &str, staged: &str) -> PathBuf {
         area_of(&LivePath { live: PathBuf::from(live), staged: PathBuf::from(staged) }).expect("a place")
     }
@@ -349,7 +362,7 @@ mod tests {
         assert_eq!(area("/usr/postgresql/15/main", ""), Path::new("/usr/postgresql/15"));
         // A log on a disk of its own, mounted where the server keeps a directory for each database.
         let (shm, root) = (Path::new("/dev/shm"), Path::new("/"));
-        if !same_filesystem(shm, root).expect("examined") {
+        if !share_mount(shm, root).expect("examined") {
             assert_eq!(area("/dev/shm/neo4j", "transactions/neo4j"), shm);
             assert_eq!(area("/dev/shm/data/transactions/neo4j", "transactions/neo4j"), Path::new("/dev/shm/data"));
             assert_eq!(area("/dev/shm", ""), shm);
