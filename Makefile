@@ -14,7 +14,7 @@ build: ## the two programs, in target/release/
 demo: ## back up, lose and restore a real Neo4j and a real PostgreSQL, and tell the story
 	scripts/demo.sh
 
-test: ## everything but the campaigns, with the time of each stage
+test: ## everything but the campaigns, a booted host too, with the time of each stage
 	scripts/test.sh
 
 lint: ## rustfmt, clippy, cargo-deny

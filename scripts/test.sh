@@ -32,6 +32,14 @@ stage() {
     fi
 }
 
+# 77 is "cannot be done on this machine", with the reason in the last line.
+host_test() {
+    local status=0
+    scripts/host-test.sh 2>&1 | tee "$record/host" || status=$?
+    [ "$status" -eq 77 ] || return "$status"
+    printf 'host: %s\n' "$(tail -n 1 "$record/host")" >>"$NEO4J_BACKUP_TEST_SKIPS"
+}
+
 # Adds up what cargo's test programs say of themselves: `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
 count() {
     awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == word ";") sum += $(i - 1) } END { print sum + 0 }' \
@@ -48,6 +56,8 @@ stage tidy env RUST_BACKTRACE=0 cargo test --release --locked --test tidy
 # These wait for servers for almost half of their time.
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
 stage integration cargo test --release --locked --test it
+# The package on a host that boots: systemd, polkit, logind, timers.
+stage host host_test
 
 printf '\nTime of each stage\n'
 cat "$record/times"

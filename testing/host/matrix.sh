@@ -40,11 +40,11 @@ row yes yes yes History u 5
 row yes yes yes Jobs
 row yes yes yes Restores
 row yes yes yes Check s ""
-row yes yes no Backup "s${dry[0]}" metrics "${dry[@]:1}"
-row yes yes no Archive "s${dry[0]}" metrics "${dry[@]:1}"
+row yes yes no Backup "s${dry[0]}" postgresql "${dry[@]:1}"
+row yes yes no Archive "s${dry[0]}" postgresql "${dry[@]:1}"
 row yes yes no Verify "s${dry[0]}" nothing 0
 row yes yes no Cancel t 471100
-row yes yes no Restore "ss${dry[0]}" metrics "" 2 into s /srv/never dry_run b true
+row yes yes no Restore "ss${dry[0]}" postgresql "" 2 into s /srv/never dry_run b true
 row yes no no Restore "ss${dry[0]}" nothing "" 1 in_place b true
 row yes yes no Rescan "${dry[0]}" 0
 row yes no no Delete "s${dry[0]}" nothing "${dry[@]:1}"

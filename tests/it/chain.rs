@@ -4,6 +4,7 @@
 //! - `anew`: several databases in one place
 //! - `apart`: repositories that are away in turn
 //! - `merging`: small batches become larger ones
+//! - `older`: chains that an earlier release began
 //! - `restore`: to the end, to each transaction, to each time
 //! - `history`: pruned, forked, restored, adopted
 //! - `standing`: what is said of it when pieces are gone, and that nothing older passes for it
@@ -14,6 +15,7 @@ mod anew;
 mod apart;
 mod history;
 pub(crate) mod merging;
+mod older;
 mod restore;
 mod standing;
 mod trouble;
