@@ -110,6 +110,10 @@ impl HostOps for LocalHost {
         let mut recovery = Recovery::default();
         let mut failures = Vec::new();
         for journal in self.swaps().journals()? {
+            if journal.settled {
+                self.swaps().forget(&journal);
+                continue;
+            }
             match self.roll_back(&journal, service_of, task) {
                 Ok(()) => recovery.rolled_back.push(journal.id),
                 Err(error) => failures.push((Some(journal.target), error)),
@@ -319,6 +323,54 @@ mod tests {
 
     fn nobody(_: &TargetName) -> Option<Service> {
         None
+    }
+
+    /// A restore that failed removes what it made, whatever became of the exchange: the old data comes back all the same.
+    #[test]
+    fn what_a_failed_restore_removed_does_not_keep_the_old_data_from_coming_back() {
+        for fault in [Fault::Error, Fault::ErrorAfter, Fault::Forever] {
+            for at in 1..60 {
+                let scene = Scene::new();
+                let (faulty, changes) = scene.faulty(fault, at);
+                let task = Task::unobserved();
+                let swapped = faulty.swap(&scene.plan, &task);
+                if swapped.is_ok() && changes.load(Ordering::SeqCst) < at {
+                    break;
+                }
+                if swapped.is_err() {
+                    let _ = fs::remove_dir_all(scene.root.path().join("staged"));
+                }
+                host(&scene.state()).recover(&nobody, &task).unwrap_or_else(|error| panic!("{fault:?} {at}: {error}"));
+                let old = Some("old".to_owned());
+                if swapped.is_err() {
+                    assert_eq!(scene.words(|e| &e.live), [old.clone(), old, None], "{fault:?} {at}");
+                }
+                assert_eq!(scene.journals(), 0, "{fault:?} {at}");
+            }
+        }
+    }
+
+    /// A journal that cannot be removed says that nothing is to be undone; where it cannot even be written, whoever settles is
+    /// told, and the next start undoes.
+    #[test]
+    fn a_settled_swap_stays_settled() {
+        let task = Task::unobserved();
+        let scene = Scene::new();
+        host(&scene.state()).swap(&scene.plan, &task).expect("swap");
+        let _ = fs::remove_dir_all(scene.root.path().join("staged"));
+        let (once, _) = scene.faulty(Fault::Error, 1);
+        once.swap_done(&scene.plan).expect("settled");
+        host(&scene.state()).recover(&nobody, &task).expect("nothing to undo");
+        assert!(scene.is_new() && scene.journals() == 0);
+
+        let scene = Scene::new();
+        host(&scene.state()).swap(&scene.plan, &task).expect("swap");
+        let _ = fs::remove_dir_all(scene.root.path().join("staged"));
+        let (ever, _) = scene.faulty(Fault::Forever, 1);
+        let error = ever.swap_done(&scene.plan).expect_err("not settled");
+        assert!(error.message().contains("is in service") && error.hint().contains("rm "), "{error}");
+        host(&scene.state()).recover(&nobody, &task).expect("undone");
+        assert!(scene.is_old(), "{:?}", scene.words(|e| &e.live));
     }
 
     #[test]

@@ -49,6 +49,16 @@ pub(super) struct Journal {
     pub(super) moves: Vec<Move>,
     /// The directories in service.
     pub(super) live: Vec<PathBuf>,
+    /// The new data was found good, and the journal could not be removed: nothing is to be undone.
+    #[serde(default)]
+    pub(super) settled: bool,
+}
+
+impl Journal {
+    /// Whether a move puts new data into service; the others set the old data aside.
+    pub(super) fn brings(&self, step: &Move) -> bool {
+        self.live.iter().any(|live| step.to == *live || step.to.parent() == Some(live))
+    }
 }
 
 /// The journal's format.
@@ -155,6 +165,7 @@ pub(super) fn plan(plan: &SwapPlan, mounts: &Mounts) -> Result<Journal> {
         make: Vec::new(),
         moves: Vec::new(),
         live: plan.exchanges.iter().map(|exchange| exchange.live.clone()).collect(),
+        settled: false,
     };
     for exchange in &plan.exchanges {
         check(exchange)?;

@@ -133,7 +133,11 @@ impl Swaps<'_> {
         let text = serde_json::to_vec_pretty(journal).map_err(|cause| {
             Error::new(Code::Internal, format!("writing the journal of swap {}: {cause}", journal.id))
         })?;
-        self.disk.write(&path, &text)?;
+        if let Err(error) = self.disk.write(&path, &text) {
+            // It may be there all the same.
+            let _ = self.disk.remove(&path);
+            return Err(error);
+        }
         let mut state = SwapState::begin(journal.moves.len());
         let done = self.prepare(journal).and_then(|()| {
             for step in &journal.moves {
@@ -192,8 +196,14 @@ impl Swaps<'_> {
                 Stand::Before => {}
                 Stand::After => {
                     self.clear(&step.from, &journal.id)?;
+                    self.make_parents(&step.from)?;
                     let moving = format!("moving {} back to", step.to.display());
                     self.disk.rename(&step.to, &step.from).map_err(|cause| failed(&moving, &step.from, &cause))?;
+                }
+                // The restore that made the new data has removed it: what matters is that the old data comes back.
+                Stand::Lost if journal.brings(step) => {
+                    state = state.next(SwapEvent::MovedBack)?;
+                    continue;
                 }
                 Stand::Lost => {
                     let text = format!("{} is neither there nor at {}", step.from.display(), step.to.display());
@@ -214,6 +224,15 @@ impl Swaps<'_> {
         self.disk.remove(&self.path(&journal.id))
     }
 
+    /// The directory that new data was moved from may be gone.
+    fn make_parents(&self, path: &Path) -> Result<()> {
+        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|parent| !parent.exists()).collect();
+        for directory in missing.into_iter().rev() {
+            self.disk.make_directory(directory).map_err(|cause| failed("making", directory, &cause))?;
+        }
+        Ok(())
+    }
+
     /// Moves away what appeared in the place of the old data (a server that started on nothing makes new directories).
     /// It is not ours, so that it is kept.
     fn clear(&self, place: &Path, id: &str) -> Result<()> {
@@ -228,19 +247,37 @@ impl Swaps<'_> {
             .map_err(|cause| failed(&format!("moving {} out of the way to", place.display()), &aside, &cause))
     }
 
-    /// The new data is good: removes the journal. Doing it again is fine.
+    /// The new data is good: removes the journal, or writes into it that nothing is to be undone. Doing it again is fine.
     pub(super) fn settle(&self, id: &str) -> Result<()> {
         let path = self.path(id);
         if !path.exists() {
             return Ok(());
         }
         let journal = self.read(id)?;
+        if journal.settled {
+            self.forget(&journal);
+            return Ok(());
+        }
         if let Some(step) = journal.moves.iter().find(|step| stand(step) != Stand::After) {
             let text = format!("swap {id} cannot be declared done: {} is not in its place", step.to.display());
             return Err(Error::new(Code::SwapFailed, text));
         }
         SwapState::InPlace { of: journal.moves.len() }.next(SwapEvent::Settle)?;
-        self.disk.remove(&path)
+        let Err(error) = self.disk.remove(&path) else { return Ok(()) };
+        let settled = serde_json::to_vec_pretty(&Journal { settled: true, ..journal }).unwrap_or_default();
+        self.disk.write(&path, &settled).map_err(|also| {
+            let text = format!(
+                "the restored data is in service and was found good, but the journal of the exchange cannot be put away ({error}; \
+                 {also}): the agent's next start would put the earlier data back"
+            );
+            Error::new(Code::SwapFailed, text)
+                .with_hint(format!("once the disk of {0} is well again: `rm {0}`", path.display()))
+        })
+    }
+
+    /// Removes the journal of a swap that is settled already, if that can be done now.
+    pub(super) fn forget(&self, journal: &Journal) {
+        let _ = self.disk.remove(&self.path(&journal.id));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::ledger::log::bases::BaseRecord;
 use crate::ledger::log::{BatchEnd, ChainName, LogEnd};
 use crate::operation::answer::LogRange;
 use crate::operation::context::{Context, Target};
-use crate::operation::restore::bases::ended_at;
+use crate::operation::restore::bases::{ended_at, first_of_each, took_turn};
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,10 +125,12 @@ fn standing(
 ) -> Result<Standing> {
     let unsound = context.ledger.unsound_batches(target, &end.chain.repository)?;
     let mut standing = Standing { unsound, end, reaches: Vec::new(), gaps: Vec::new() };
+    let begun = first_of_each(bases.iter().map(|base| (base.chain.stream.clone(), base.created_at)));
     for chain in chains {
         let bases: Vec<&BaseRecord> = bases.iter().filter(|base| base.chain == **chain && base.is_usable()).collect();
         let end = Some(&standing.end).filter(|end| end.chain == **chain);
         let mut log = Log::read(context, target, chain, end)?;
+        log.turn = took_turn(&begun, &chain.stream);
         if is_in_chains(context.target(target)?) {
             log.break_before(&bases, &|until| context.ledger.batch_end_before(target, chain, until))?;
         }
@@ -145,6 +147,8 @@ fn standing(
 
 /// What is known of the log of one history.
 struct Log {
+    /// From when on the database was the target's, if another one was before.
+    turn: Option<Timestamp>,
     /// Its end, if it is the history in service.
     end: Option<LogEnd>,
     /// Pieces that cannot be replayed: the last transaction before each, and its own last.
@@ -174,7 +178,7 @@ impl Log {
             breaks.push((before.map_or(0, |batch| batch.transaction), *begin));
         }
         breaks.sort_unstable();
-        Ok(Log { end: end.cloned(), breaks, lost, last })
+        Ok(Log { turn: None, end: end.cloned(), breaks, lost, last })
     }
 
     /// Nothing leads from one chain into the next, unless nothing was committed between the two.
@@ -227,8 +231,10 @@ impl Log {
         bases: &[&BaseRecord],
         batch_end: &dyn Fn(u64) -> Result<Option<BatchEnd>>,
     ) -> Result<Reach> {
-        let begin =
-            |base: &&BaseRecord| ended_at(chain.lineage, base.mark.committed_at, base.created_at, base.finished_at);
+        let begin = |base: &&BaseRecord| {
+            let ended = ended_at(chain.lineage, base.mark.committed_at, base.created_at, base.finished_at);
+            self.turn.map_or(ended, |turn| turn.max(ended))
+        };
         let newest = bases.iter().map(|base| base.created_at).max();
         let last = batch_end(reached)?.filter(|batch| batch.transaction == reached);
         let broken = self.breaks.iter().any(|(before, last)| *before <= reached && reached < *last);

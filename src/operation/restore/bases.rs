@@ -106,7 +106,38 @@ pub(crate) fn find(
     }
     let lost = lost(context, target, repository, &found.candidates)?;
     found.candidates.extend(lost);
+    let begun = begun(context, target, &found.candidates)?;
+    for Candidate { base, .. } in &mut found.candidates {
+        base.ended_at = base.ended_at.max(took_turn(&begun, &base.history.stream).unwrap_or(base.ended_at));
+    }
     Ok(found)
+}
+
+/// When the first base of each stream was begun, as far as manifests and the record tell.
+fn begun(context: &Context, target: &Target, present: &[Candidate]) -> Result<BTreeMap<String, Timestamp>> {
+    let manifests = present.iter().filter_map(|candidate| {
+        let manifest = candidate.manifest.as_ref().ok()?;
+        Some((candidate.base.history.stream.clone(), manifest.created_at))
+    });
+    let recorded = context.ledger.log_bases(&target.name)?.into_iter().map(|base| (base.chain.stream, base.created_at));
+    Ok(first_of_each(manifests.chain(recorded)))
+}
+
+/// The earliest time of each stream.
+pub(crate) fn first_of_each(bases: impl Iterator<Item = (String, Timestamp)>) -> BTreeMap<String, Timestamp> {
+    let mut first: BTreeMap<String, Timestamp> = BTreeMap::new();
+    for (stream, time) in bases {
+        let known = first.entry(stream).or_insert(time);
+        *known = time.min(*known);
+    }
+    first
+}
+
+/// From when on a stream tells what the target held, where another one was archived before: a database that was put in
+/// another's place says nothing of the time before, however old its last commit is.
+pub(crate) fn took_turn(begun: &BTreeMap<String, Timestamp>, stream: &str) -> Option<Timestamp> {
+    let own = begun.get(stream)?;
+    begun.iter().any(|(other, time)| other != stream && time < own).then_some(*own)
 }
 
 fn base_of(signed: &SignedManifest) -> Option<Base> {

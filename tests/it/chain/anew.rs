@@ -97,6 +97,27 @@ fn a_former_database_that_comes_back_begins_a_history_and_is_what_is_restored() 
     assert_eq!(restored(&site, Some(number)).0, live(&site));
 }
 
+/// Its last commit may be older than the archive of the one before: that tells when it was written, not when it was in service.
+// req: X3 X4
+#[test]
+fn a_database_that_was_written_elsewhere_says_nothing_of_the_time_before_it_came() {
+    let (site, former) = archived(4, &[3]);
+    next_second();
+    make_anew(&site);
+    let mut states: Vec<State> = Vec::new();
+    commit(&site, 3, &mut states);
+    site.run(&["adopt", "sim", "--yes"]);
+    archive(&site);
+    for text in ["by the record", "by what the repository holds"] {
+        for number in [4, 6, 7] {
+            let time = RecoveryTarget::Time(super::at(number));
+            assert_eq!(restored(&site, Some(time)).0, former[number as usize], "{text}: transaction {number}");
+        }
+        assert_eq!(restored(&site, None).0, live(&site), "{text}");
+        site.run(&["rescan"]);
+    }
+}
+
 // req: X3 X4
 #[test]
 fn what_a_restore_of_a_former_database_took_out_of_service_is_not_restored_unasked() {
