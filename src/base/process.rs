@@ -143,6 +143,17 @@ impl Tool {
         self
     }
 
+    /// Runs as the account that owns the program, where that is not root: whoever may change a file must not have root run
+    /// it. For what only asks the program about itself; a name that is looked up in `PATH` is root's own.
+    pub fn as_its_owner(self) -> Self {
+        let owner = Some(&self.program).filter(|program| program.is_absolute() && self.user.is_none());
+        let owner = owner.and_then(|program| OsUser::owner_of(program).ok()).filter(|owner| owner.uid != 0);
+        match owner {
+            Some(owner) if nix::unistd::geteuid().is_root() => self.user(owner),
+            _ => self,
+        }
+    }
+
     /// How long the program may stay silent while somebody waits for it. Default 170 s, so that a stopped program is
     /// killed and reported within three minutes.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {

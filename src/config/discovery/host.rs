@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Most bytes that are read of a server's configuration file.
@@ -53,6 +54,11 @@ impl<'h> Host<'h> {
         let mut content = Vec::new();
         file.take(FILE_MAX).read_to_end(&mut content).ok()?;
         Some(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// The number of the account that owns a file or directory; `None` if it cannot be looked at.
+    pub fn owner(&self, path: &Path) -> Option<u32> {
+        fs::metadata(self.at(path)).ok().map(|metadata| metadata.uid())
     }
 
     /// Where a symbolic link leads; `None` if it cannot be read.

@@ -8,6 +8,9 @@ use super::server_files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Numbers of accounts that people log in with, as systemd has them.
+const LOGIN_ACCOUNTS: std::ops::RangeInclusive<u32> = 1000..=60_000;
+
 /// Which program a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
@@ -41,7 +44,7 @@ pub struct FoundServer {
 pub struct Survey {
     /// The servers, Neo4j's first, by their places.
     pub servers: Vec<FoundServer>,
-    /// What was seen and cannot be backed up from here, a line each.
+    /// What was seen and left, a line each.
     pub out_of_reach: Vec<String>,
 }
 
@@ -178,8 +181,26 @@ fn processes(host: &Host<'_>, found: &mut Found) {
             ));
             continue;
         }
+        if let Some(why) = not_to_be_believed(host.owner(&process), host.owner(&server.place)) {
+            found.out_of_reach.push(format!(
+                "process {number} says that it is a server in {0}: {why}; if it is one, `neo4j-backupctl init {0}` takes it in",
+                server.place.display()
+            ));
+            continue;
+        }
         let unit = host.read(&process.join("cgroup")).and_then(|text| unit_of_cgroup(&text));
         found.add(FoundServer { unit, process: Some(number), ..server });
+    }
+}
+
+/// Anybody can call a process a server, and have root look at what it says. A server's account owns its directory, and is
+/// nobody's who logs in.
+fn not_to_be_believed(account: Option<u32>, place: Option<u32>) -> Option<&'static str> {
+    match (account, place) {
+        (Some(0), _) => None,
+        (Some(account), _) if LOGIN_ACCOUNTS.contains(&account) => Some("it runs as somebody's own account"),
+        (Some(account), Some(place)) if account == place => None,
+        _ => Some("that directory is not its account's"),
     }
 }
 
@@ -310,6 +331,15 @@ mod tests {
         assert_eq!(places(&found), ["/srv/data"]);
         assert_eq!(found.servers[0].programs.as_deref(), Some(Path::new("/usr/pgsql-15/bin")));
         assert_eq!(found.servers[0].unit, None);
+    }
+
+    #[test]
+    fn a_process_is_believed_only_where_its_directory_is_its_accounts() {
+        let left = |account, place| not_to_be_believed(account, place).is_some();
+        assert!(!left(Some(0), Some(7)) && !left(Some(110), Some(110)));
+        assert!(left(Some(1000), Some(1000)), "somebody's own");
+        assert!(left(Some(33), Some(110)), "another service");
+        assert!(left(Some(33), None) && left(None, Some(33)));
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn from_jars(directory: &Path) -> Installed {
 
 /// What `neo4j-admin --version` prints. Costs the start of a JVM: half a second to five.
 pub(super) fn admin_version(admin: &Path, conf: &Path, launcher: &dyn Launcher, task: &Task) -> Result<String> {
-    let tool = Tool::new(admin).arg("--version").env("NEO4J_CONF", configuration_directory(conf));
+    let tool = Tool::new(admin).arg("--version").env("NEO4J_CONF", configuration_directory(conf)).as_its_owner();
     let what = format!("asking {} for its version", admin.display());
     let text = run(launcher, &tool, task)?.expect_success(Code::Neo4jAdminFailed, &what)?.text();
     let version = text.lines().last().unwrap_or_default().trim();

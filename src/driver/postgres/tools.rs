@@ -28,7 +28,7 @@ impl Tools {
 
     /// The major version that a program says it has. Errors: `TOOL_MISSING`, `POSTGRES_TOOL_FAILED`.
     pub(crate) fn major_version(&self, name: &str, task: &Task) -> Result<u32> {
-        let tool = self.tool(name).arg("--version");
+        let tool = self.tool(name).arg("--version").as_its_owner();
         let said = process::run(self.launcher.as_ref(), &tool, task)?
             .expect_success(Code::PostgresToolFailed, &tool.command_line())?
             .text();

@@ -33,7 +33,8 @@ impl Offered {
     /// Asks the tool. Costs the start of a JVM.
     pub(in crate::driver::neo4j) fn ask(admin: &Admin, launcher: &dyn Launcher, task: &Task) -> Result<Offered> {
         let what = format!("asking {} for its commands", admin.program.display());
-        let finished = run(launcher, &admin.database("--help"), task).map_err(|error| error.context(&what))?;
+        let finished =
+            run(launcher, &admin.database("--help").as_its_owner(), task).map_err(|error| error.context(&what))?;
         Offered::of_help(&finished.expect_success(Code::Neo4jAdminFailed, &what)?.text())
             .map_err(|error| error.context(&what))
     }
