@@ -58,9 +58,13 @@ const ZSTD_WORKERS: u32 = 2;
 /// Loads the configuration and opens everything. Errors: `CONFIG_INVALID`, `BUSY` while the agent (or, for `Serve`,
 /// any other process) has the state directory, `LEDGER_*`.
 pub fn assemble(config: &Path, role: Role) -> Result<Arc<Context>> {
+    assemble_at(config, role, Arc::new(SystemClock))
+}
+
+/// [`assemble`] by another clock.
+pub fn assemble_at(config: &Path, role: Role, clock: Arc<dyn Clock>) -> Result<Arc<Context>> {
     let loaded = crate::config::load(&Sources::of_file(config))?;
-    let files = own_files(config);
-    from_settings(loaded, files, role, Arc::new(SystemClock))
+    from_settings(loaded, own_files(config), role, clock)
 }
 
 /// The driver of one target, for what needs neither ledger nor keys nor the state directory's lock.
@@ -190,9 +194,7 @@ fn host_identity() -> Result<HostIdentity> {
 /// The agent's own configuration, for the configuration archive. Secrets are in files of their own and stay out.
 fn own_files(config: &Path) -> Vec<OutsideFile> {
     let mut files = vec![config.to_owned()];
-    let fragments = config.parent().map(|parent| parent.join("config.d")).unwrap_or_default();
-    let entries = std::fs::read_dir(fragments).into_iter().flatten().flatten();
-    files.extend(entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ext| ext == "toml")));
+    files.extend(crate::config::fragments_beside(config));
     let named = |path: PathBuf| {
         let name = path.file_name()?.to_str()?.to_owned();
         Some(OutsideFile { archive_name: format!("neo4j-backup/{name}"), path })

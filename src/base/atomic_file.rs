@@ -3,7 +3,7 @@
 //! A failed fsync is never retried: the kernel may have dropped the pages it could not write, and a second call
 //! would report success over lost data. The file is discarded and the error passed on.
 
-use super::{Error, Result};
+use super::{Code, Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -30,15 +30,22 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// [`write()`] over a file that is there, whose owner, group and mode stay.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let before = fs::metadata(path).map_err(|cause| Error::io("examining", path, cause))?;
-    let temporary = temporary_beside(path);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
+    through_another(path, 0o600, |file| {
+        std::os::unix::fs::fchown(&*file, Some(before.uid()), Some(before.gid()))?;
         file.set_permissions(before.permissions())?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
+        file.write_all(content)
+    })
+}
+
+/// [`write()`] of what `content` gives up to its end.
+pub fn copy(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
+    through_another(path, mode, |file| io::copy(content, file).map(|_| ()))
+}
+
+/// Has a temporary file filled, which then takes the name.
+fn through_another(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let temporary = temporary_beside(path);
+    let written = filled(&temporary, mode, fill).and_then(|()| fs::rename(&temporary, path));
     if let Err(cause) = written {
         let _ = fs::remove_file(&temporary);
         return Err(Error::io("writing", path, cause));
@@ -46,20 +53,26 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     sync_parent(path)
 }
 
-/// [`write()`] of what `content` gives up to its end.
-pub fn copy(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
-    let temporary = temporary_beside(path);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        io::copy(content, &mut file)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if let Err(cause) = written {
-        let _ = fs::remove_file(&temporary);
-        return Err(Error::io("writing", path, cause));
+/// Makes a file that is not there yet, durable when it returns. `OBJECT_CONFLICT` if there is one, which stays as it is; where
+/// it cannot be written whole, it is taken away again: half of a key must not be taken for one.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    match filled(path, mode, |file| file.write_all(content)) {
+        Ok(()) => sync_parent(path),
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::new(Code::ObjectConflict, format!("{} is there already and is left as it is", path.display()))
+                .with_hint("look what it says; move it away, or choose another name"))
+        }
+        Err(cause) => {
+            let _ = fs::remove_file(path);
+            Err(Error::io("writing", path, cause))
+        }
     }
-    sync_parent(path)
+}
+
+fn filled(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    fill(&mut file)?;
+    file.sync_all()
 }
 
 /// Makes directory entries durable: creations, renames and removals inside `directory`.
@@ -125,6 +138,17 @@ mod tests {
         assert!(!gives || (after.uid(), after.gid()) == (65_534, 65_534));
         assert!(replace(&directory.path().join("y"), b"").is_err());
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn what_is_there_is_not_created_again() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("x");
+        create(&path, b"one", 0o600).expect("first");
+        assert_eq!(create(&path, b"two", 0o600).map_err(|error| error.code()), Err(Code::ObjectConflict));
+        assert_eq!(fs::read(&path).expect("read"), b"one");
+        assert_eq!(fs::metadata(&path).expect("metadata").mode() & 0o777, 0o600);
+        assert!(create(&directory.path().join("none/x"), b"", 0o600).is_err());
     }
 
     #[test]

@@ -4,14 +4,12 @@ use super::args::{self, Client, Command, Style};
 use super::output::{Output, print};
 use super::{config_commands, exit, file_crypt};
 use crate::artifact::signing::Key;
+use crate::base::atomic_file;
 use crate::base::secret::Secret;
 use crate::base::{Code, Error, Result};
 use crate::operation::keys;
 use clap::CommandFactory;
 use serde_json::json;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Carries out a command of this sort.
@@ -44,25 +42,12 @@ fn new_key(file: Option<&Path>, output: &Output) -> Result<()> {
 
 /// Writes a passphrase into a new file that only its owner may read. `OBJECT_CONFLICT` if there is one.
 pub(super) fn write_key(path: &Path, passphrase: &Secret) -> Result<()> {
-    let mut target = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(target) => target,
-        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::new(
-                Code::ObjectConflict,
-                format!("{} is there already and is left as it is", path.display()),
-            )
-            .with_hint("a key that is replaced is lost, and so are its backups: choose another name"));
+    atomic_file::create(path, &[passphrase.expose(), b"\n"].concat(), 0o600).map_err(|error| match error.code() {
+        Code::ObjectConflict => {
+            error.with_hint("a key that is replaced is lost, and so are its backups: choose another name")
         }
-        Err(cause) => return Err(Error::io("making", path, cause)),
-    };
-    let written =
-        target.write_all(passphrase.expose()).and_then(|()| target.write_all(b"\n")).and_then(|()| target.sync_all());
-    if let Err(cause) = written {
-        // Half a key must not be taken for one.
-        let _ = std::fs::remove_file(path);
-        return Err(Error::io("writing", path, cause));
-    }
-    crate::base::atomic_file::sync_parent(path)
+        _ => error,
+    })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<()> {

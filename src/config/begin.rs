@@ -5,12 +5,12 @@ use super::discovery::neo4j::{PACKAGE_HOME, PACKAGE_UNIT};
 use super::discovery::servers::{Engine, FoundServer};
 use super::settings::{DatabaseSettings, Settings};
 use super::value::Value;
-use crate::base::ids::TargetName;
+use crate::base::ids::{TARGET_NAME_MAX, TargetName};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Longest name of a target.
-const NAME_MAX: usize = 32;
+/// Room that a number takes at the end of a target's name.
+const NUMBER: usize = "_99".len();
 
 /// A target to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,7 @@ pub fn new_targets(settings: &Settings, servers: Vec<FoundServer>, taken: &BTree
     let own = |server: &FoundServer| server.place.starts_with(&settings.state_directory);
     let new: Vec<FoundServer> =
         servers.into_iter().filter(|server| !own(server) && covering(settings, server).is_none()).collect();
-    let of = |engine: Engine| new.iter().filter(|server| server.engine == engine).count();
-    let several = |engine: Engine| of(engine) > 1;
+    let several = |engine: Engine| new.iter().filter(|server| server.engine == engine).count() > 1;
     let mut targets = Vec::new();
     for server in &new {
         let Some(name) = name(server, several(server.engine), &taken) else { continue };
@@ -69,7 +68,7 @@ fn name(server: &FoundServer, several: bool, taken: &BTreeSet<String>) -> Option
     let own: String =
         own.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let long = format!("{base}_{}", own.trim_matches('_'));
-    let long = long[..long.len().min(NAME_MAX - 3)].trim_end_matches('_').to_owned();
+    let long = long[..long.len().min(TARGET_NAME_MAX - NUMBER)].trim_end_matches('_').to_owned();
     let plain = (!several).then(|| base.to_owned());
     let numbered = (2..100).map(|number| format!("{long}_{number}"));
     let mut candidates = plain.into_iter().chain([long.clone()]).chain(numbered);
@@ -84,10 +83,7 @@ impl NewTarget {
     /// The file that says so.
     pub fn fragment(&self) -> String {
         let server = &self.server;
-        let what = match server.engine {
-            Engine::Neo4j => "Neo4j",
-            Engine::Postgresql => "PostgreSQL",
-        };
+        let what = server.engine.name();
         let place = match &server.cluster {
             Some(cluster) => format!("cluster {cluster} in {}", server.place.display()),
             None => server.place.display().to_string(),

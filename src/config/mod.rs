@@ -132,21 +132,30 @@ struct Input {
     main_missing: bool,
 }
 
+/// The fragments that belong to a configuration, in the order of their names; none where they cannot be listed.
+pub fn fragments_beside(config: &Path) -> Vec<PathBuf> {
+    fragments_in(&Sources::of_file(config).fragments).unwrap_or_default()
+}
+
 /// The fragments in the order of their names; a directory that is not there has none.
 fn fragment_files(directory: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    fragments_in(directory).unwrap_or_else(|cause| {
+        problems.push(Problem::at(Origin::Default, format!("reading {}: {cause}", directory.display())));
+        Vec::new()
+    })
+}
+
+fn fragments_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Vec::new(),
-        Err(cause) => {
-            problems.push(Problem::at(Origin::Default, format!("reading {}: {cause}", directory.display())));
-            return Vec::new();
-        }
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(cause),
     };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && !hidden(path));
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 impl Input {

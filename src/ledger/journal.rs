@@ -119,9 +119,9 @@ impl Ledger {
         })
     }
 
-    /// Records a restore, or what more is known of it; `at` is now.
+    /// Records a restore, or what more is known of it; `at` is this moment ([`Ledger::moment`]).
     pub fn record_restore(&self, restore: &RestoreEntry) -> Result<()> {
-        let now = self.now();
+        let now = self.moment(&restore.target)?.as_microsecond();
         self.transact(|transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO restores

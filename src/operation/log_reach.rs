@@ -10,7 +10,7 @@ use crate::ledger::log::bases::BaseRecord;
 use crate::ledger::log::{BatchEnd, ChainName, LogEnd};
 use crate::operation::answer::LogRange;
 use crate::operation::context::{Context, Target};
-use crate::operation::restore::bases::{ended_at, first_of_each, took_turn};
+use crate::operation::restore::bases::Turns;
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,12 +125,11 @@ fn standing(
 ) -> Result<Standing> {
     let unsound = context.ledger.unsound_batches(target, &end.chain.repository)?;
     let mut standing = Standing { unsound, end, reaches: Vec::new(), gaps: Vec::new() };
-    let begun = first_of_each(bases.iter().map(|base| (base.chain.stream.clone(), base.created_at)));
+    let turns = Turns::of_records(bases);
     for chain in chains {
         let bases: Vec<&BaseRecord> = bases.iter().filter(|base| base.chain == **chain && base.is_usable()).collect();
         let end = Some(&standing.end).filter(|end| end.chain == **chain);
-        let mut log = Log::read(context, target, chain, end)?;
-        log.turn = took_turn(&begun, &chain.stream);
+        let mut log = Log::read(context, target, chain, end, &turns)?;
         if is_in_chains(context.target(target)?) {
             log.break_before(&bases, &|until| context.ledger.batch_end_before(target, chain, until))?;
         }
@@ -146,9 +145,9 @@ fn standing(
 }
 
 /// What is known of the log of one history.
-struct Log {
-    /// From when on the database was the target's, if another one was before.
-    turn: Option<Timestamp>,
+struct Log<'a> {
+    /// When each database's turn came.
+    turns: &'a Turns,
     /// Its end, if it is the history in service.
     end: Option<LogEnd>,
     /// Pieces that cannot be replayed: the last transaction before each, and its own last.
@@ -159,8 +158,14 @@ struct Log {
     last: Option<BatchEnd>,
 }
 
-impl Log {
-    fn read(context: &Context, target: &TargetName, chain: &ChainName, end: Option<&LogEnd>) -> Result<Log> {
+impl<'a> Log<'a> {
+    fn read(
+        context: &Context,
+        target: &TargetName,
+        chain: &ChainName,
+        end: Option<&LogEnd>,
+        turns: &'a Turns,
+    ) -> Result<Self> {
         let ledger = &context.ledger;
         let mut breaks = ledger.unsound_pieces(target, chain)?;
         let mut lost: Vec<u64> = ledger.log_gaps(target, chain)?.iter().map(|mark| mark.transaction).collect();
@@ -178,7 +183,7 @@ impl Log {
             breaks.push((before.map_or(0, |batch| batch.transaction), *begin));
         }
         breaks.sort_unstable();
-        Ok(Log { turn: None, end: end.cloned(), breaks, lost, last })
+        Ok(Log { turns, end: end.cloned(), breaks, lost, last })
     }
 
     /// Nothing leads from one chain into the next, unless nothing was committed between the two.
@@ -231,10 +236,7 @@ impl Log {
         bases: &[&BaseRecord],
         batch_end: &dyn Fn(u64) -> Result<Option<BatchEnd>>,
     ) -> Result<Reach> {
-        let begin = |base: &&BaseRecord| {
-            let ended = ended_at(chain.lineage, base.mark.committed_at, base.created_at, base.finished_at);
-            self.turn.map_or(ended, |turn| turn.max(ended))
-        };
+        let begin = |base: &&BaseRecord| self.turns.ended_at(base);
         let newest = bases.iter().map(|base| base.created_at).max();
         let last = batch_end(reached)?.filter(|batch| batch.transaction == reached);
         let broken = self.breaks.iter().any(|(before, last)| *before <= reached && reached < *last);

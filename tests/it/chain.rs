@@ -3,6 +3,7 @@
 //!
 //! - `anew`: several databases in one place
 //! - `apart`: repositories that are away in turn
+//! - `clocks`: a clock that is set back
 //! - `merging`: small batches become larger ones
 //! - `older`: chains that an earlier release began
 //! - `restore`: to the end, to each transaction, to each time
@@ -13,6 +14,7 @@
 
 mod anew;
 mod apart;
+mod clocks;
 mod history;
 pub(crate) mod merging;
 mod older;

@@ -1,6 +1,8 @@
 //! A whole installation in a temporary directory: configuration, keys, state, repository, and a simulated database.
 
+use jiff::{SignedDuration, Timestamp};
 use neo4j_backup_agent::agent::assemble::{self, Role};
+use neo4j_backup_agent::base::clock::{Clock, SystemClock};
 use neo4j_backup_agent::base::ids::TargetName;
 use neo4j_backup_agent::base::task::Task;
 use neo4j_backup_agent::base::{Code, Result};
@@ -23,6 +25,16 @@ pub(crate) const BACKUPD: &str = env!("CARGO_BIN_EXE_neo4j-backupd");
 /// An installation; gone when dropped.
 pub(crate) struct Site {
     directory: tempfile::TempDir,
+    clock_is_ahead: SignedDuration,
+}
+
+/// The host's clock, wrong by a constant.
+struct WrongClock(SignedDuration);
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
 }
 
 impl Site {
@@ -31,7 +43,7 @@ impl Site {
         let directory = tempfile::tempdir().expect("temporary directory");
         // Databases run as users of their own and must be able to pass through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let site = Site { directory };
+        let site = Site { directory, clock_is_ahead: SignedDuration::ZERO };
         fs::write(site.path("passphrase"), "a passphrase that only tests know\n").expect("passphrase");
         fs::set_permissions(site.path("passphrase"), fs::Permissions::from_mode(0o600)).expect("chmod");
         site.configure(targets);
@@ -66,6 +78,11 @@ impl Site {
         site
     }
 
+    /// Sets the clock of what is carried out in this process wrong by so much.
+    pub(crate) fn set_clock_ahead(&mut self, by: SignedDuration) {
+        self.clock_is_ahead = by;
+    }
+
     /// Its directory.
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
@@ -95,7 +112,8 @@ impl Site {
 
     /// The assembled agent, in this process.
     pub(crate) fn context(&self) -> Arc<Context> {
-        let context = assemble::assemble(&self.config(), Role::Run).expect("assemble");
+        let clock = Arc::new(WrongClock(self.clock_is_ahead));
+        let context = assemble::assemble_at(&self.config(), Role::Run, clock).expect("assemble");
         assemble::recover(&context, Role::Run, &Task::unobserved()).expect("recover");
         context
     }

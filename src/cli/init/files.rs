@@ -1,18 +1,18 @@
 //! What `init` writes: a file for each target and one for the repository in `config.d`, secrets beside the
 //! configuration, and a passphrase. Nothing that is there is written over.
 
+use crate::base::atomic_file;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::{Secret, read_first_line};
 use crate::base::space;
 use crate::base::{Code, Error, Result};
 use crate::cli::local::write_key;
 use crate::config::discovery::servers::FoundServer;
-use crate::config::{EncryptionMethod, RepositorySettings, SecretSource, Settings};
+use crate::config::{EncryptionMethod, RepositorySettings, SecretSource, Settings, fragments_beside};
 use crate::operation::keys;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Mode of files without secrets.
@@ -85,7 +85,7 @@ impl Files {
         let main = if self.config.exists() { read(&self.config)? } else { Vec::new() };
         write(&staged.config, &main)?;
         let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-        for path in present(&self.config) {
+        for path in fragments_beside(&self.config) {
             write(&directory.join("config.d").join(name(&path)), &read(&path)?)?;
         }
         for (path, text) in &self.texts {
@@ -107,7 +107,7 @@ impl Files {
         let secrets = self.secrets.iter().map(|(path, secret)| (path, [secret.expose(), b"\n"].concat(), PRIVATE));
         let texts = self.texts.iter().chain(&template).map(|(path, text)| (path, text.clone().into_bytes(), READABLE));
         for (path, content, mode) in secrets.chain(texts) {
-            if let Err(error) = create(path, &content, mode) {
+            if let Err(error) = atomic_file::create(path, &content, mode) {
                 for path in written {
                     let _ = fs::remove_file(path);
                 }
@@ -141,15 +141,10 @@ fn fragments(config: &Path) -> PathBuf {
     config.with_file_name("config.d")
 }
 
-fn present(config: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(fragments(config)).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect()
-}
-
 /// Names that a file in `config.d` bears already.
 pub(super) fn names_taken(config: &Path) -> BTreeSet<String> {
     let stem = |path: PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    present(config).into_iter().filter_map(stem).collect()
+    fragments_beside(config).into_iter().filter_map(stem).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -168,18 +163,6 @@ fn make_directory(directory: Option<&Path>, mode: u32) -> Result<()> {
     let Some(directory) = directory.filter(|directory| !directory.is_dir()) else { return Ok(()) };
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
     made.map_err(|cause| Error::io("making", directory, cause))
-}
-
-fn create(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let mut options = fs::OpenOptions::new();
-    let opened = options.write(true).create_new(true).mode(mode).open(path);
-    let mut file = opened.map_err(|cause| Error::io("making", path, cause))?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
-    if let Err(cause) = written {
-        let _ = fs::remove_file(path);
-        return Err(Error::io("writing", path, cause));
-    }
-    crate::base::atomic_file::sync_parent(path)
 }
 
 /// The passphrase's file, if it is needed and not there.

@@ -122,10 +122,7 @@ fn find(args: &Init) -> Result<servers::Survey> {
 }
 
 fn describe(server: &FoundServer) -> String {
-    let what = match server.engine {
-        Engine::Neo4j => "Neo4j",
-        Engine::Postgresql => "PostgreSQL",
-    };
+    let what = server.engine.name();
     let unit = server.unit.as_ref().map(|unit| format!(", unit {unit}")).unwrap_or_default();
     let runs = if server.process.is_some() { ", running" } else { "" };
     format!("{what} in {}{unit}{runs}", server.place.display())

@@ -20,6 +20,16 @@ pub enum Engine {
     Postgresql,
 }
 
+impl Engine {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Neo4j => "Neo4j",
+            Engine::Postgresql => "PostgreSQL",
+        }
+    }
+}
+
 /// A server on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundServer {
@@ -171,10 +181,7 @@ fn processes(host: &Host<'_>, found: &mut Found) {
         };
         let namespace = host.link(&process.join("ns/pid"));
         if namespace.is_some() && own.is_some() && namespace != own {
-            let what = match server.engine {
-                Engine::Neo4j => "Neo4j",
-                Engine::Postgresql => "PostgreSQL",
-            };
+            let what = server.engine.name();
             found.out_of_reach.push(format!(
                 "a {what} runs in a container of its own (process {number}, {} there): its paths are not this host's",
                 server.place.display()

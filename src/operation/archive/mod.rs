@@ -182,7 +182,10 @@ impl Run<'_> {
                 "repository {name}: the full backup of {} names no point from which the log could go on",
                 self.target.name
             );
-            self.failures.push(Error::new(Code::NotAvailable, text));
+            self.failures.push(Error::new(Code::LogGap, text).with_hint(
+                "the database may have been exchanged meanwhile: run it again, and if it stays like that, `neo4j-backupctl check` \
+                 and `history` say since when",
+            ));
         }
         Ok(())
     }

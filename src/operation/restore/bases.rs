@@ -106,38 +106,56 @@ pub(crate) fn find(
     }
     let lost = lost(context, target, repository, &found.candidates)?;
     found.candidates.extend(lost);
-    let begun = begun(context, target, &found.candidates)?;
+    let turns = turns(context, target, &found.candidates)?;
     for Candidate { base, .. } in &mut found.candidates {
-        base.ended_at = base.ended_at.max(took_turn(&begun, &base.history.stream).unwrap_or(base.ended_at));
+        base.ended_at = turns.within(&base.history.stream, base.ended_at);
     }
     Ok(found)
 }
 
 /// When the first base of each stream was begun, as far as manifests and the record tell.
-fn begun(context: &Context, target: &Target, present: &[Candidate]) -> Result<BTreeMap<String, Timestamp>> {
+fn turns(context: &Context, target: &Target, present: &[Candidate]) -> Result<Turns> {
     let manifests = present.iter().filter_map(|candidate| {
         let manifest = candidate.manifest.as_ref().ok()?;
         Some((candidate.base.history.stream.clone(), manifest.created_at))
     });
     let recorded = context.ledger.log_bases(&target.name)?.into_iter().map(|base| (base.chain.stream, base.created_at));
-    Ok(first_of_each(manifests.chain(recorded)))
+    Ok(Turns::of(manifests.chain(recorded)))
 }
 
-/// The earliest time of each stream.
-pub(crate) fn first_of_each(bases: impl Iterator<Item = (String, Timestamp)>) -> BTreeMap<String, Timestamp> {
-    let mut first: BTreeMap<String, Timestamp> = BTreeMap::new();
-    for (stream, time) in bases {
-        let known = first.entry(stream).or_insert(time);
-        *known = time.min(*known);
+/// When each of a target's databases took the place of the one before: the time of the first base of its stream.
+pub(crate) struct Turns(BTreeMap<String, Timestamp>);
+
+impl Turns {
+    /// As bases on record tell.
+    pub(crate) fn of_records(bases: &[BaseRecord]) -> Turns {
+        Turns::of(bases.iter().map(|base| (base.chain.stream.clone(), base.created_at)))
     }
-    first
-}
 
-/// From when on a stream tells what the target held, where another one was archived before: a database that was put in
-/// another's place says nothing of the time before, however old its last commit is.
-pub(crate) fn took_turn(begun: &BTreeMap<String, Timestamp>, stream: &str) -> Option<Timestamp> {
-    let own = begun.get(stream)?;
-    begun.iter().any(|(other, time)| other != stream && time < own).then_some(*own)
+    fn of(bases: impl Iterator<Item = (String, Timestamp)>) -> Turns {
+        let mut first: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for (stream, time) in bases {
+            let known = first.entry(stream).or_insert(time);
+            *known = time.min(*known);
+        }
+        Turns(first)
+    }
+
+    /// From when on a base on record tells what the target held.
+    pub(crate) fn ended_at(&self, base: &BaseRecord) -> Timestamp {
+        self.within(
+            &base.chain.stream,
+            ended_at(base.chain.lineage, base.mark.committed_at, base.created_at, base.finished_at),
+        )
+    }
+
+    /// `time`, or when the stream's turn came, where another one was archived before: a database that was put in another's
+    /// place says nothing of the time before, however old its last commit is.
+    fn within(&self, stream: &str, time: Timestamp) -> Timestamp {
+        let Some(own) = self.0.get(stream) else { return time };
+        let is_second = self.0.iter().any(|(other, begun)| other != stream && begun < own);
+        if is_second { time.max(*own) } else { time }
+    }
 }
 
 fn base_of(signed: &SignedManifest) -> Option<Base> {
@@ -151,12 +169,7 @@ fn base_of(signed: &SignedManifest) -> Option<Base> {
 
 /// From when on a base tells what the database held. A lineage that was forked off repeats what another one holds: it
 /// tells nothing of the time before its bases.
-pub(crate) fn ended_at(
-    lineage: u32,
-    committed_at: Option<Timestamp>,
-    created_at: Timestamp,
-    finished_at: Timestamp,
-) -> Timestamp {
+fn ended_at(lineage: u32, committed_at: Option<Timestamp>, created_at: Timestamp, finished_at: Timestamp) -> Timestamp {
     let committed_at = committed_at.unwrap_or(finished_at);
     if lineage > FIRST_LINEAGE { committed_at.max(created_at) } else { committed_at }
 }

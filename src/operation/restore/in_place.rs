@@ -218,14 +218,19 @@ fn exchange(
         true => look(target, chosen, report, task),
         false => Ok(()),
     });
-    if let Err(error) = healthy {
+    // On record before the journal goes: what is archived from here on is explained by it.
+    let stands = healthy.and_then(|()| {
+        let recorded = records::set_aside(context, target, report);
+        recorded.map_err(|error| error.context("putting the exchange on record"))
+    });
+    if let Err(error) = stands {
         task.warn(format!("the new data is taken out of service again: {error}"));
         let undone = undo(context, target, plan, task);
+        // What failed to be recorded may be on record all the same.
+        let _ = records::restore_undone(context, &report.restore);
         report.set_aside.clear();
         return Err(taken_back(error, undone, plan));
     }
-    // On record before the journal goes, so that the set-aside data is never forgotten.
-    records::set_aside(context, target, report)?;
     context.host.swap_done(plan)?;
     if target.driver.log().is_some() {
         adopt::after_restore(context, target, &chosen.manifest.owner.data_identity, task);
@@ -256,7 +261,11 @@ fn taken_back(error: Error, undone: Result<Result<()>>, plan: &SwapPlan) -> Erro
         Ok(Err(also)) => format!("the earlier data is put back, and its server does not answer yet ({also})"),
     };
     let text = format!("{after}; what was in service meanwhile, and may have been written to, is kept in {kept}");
-    error.recode(Code::RestoreHealthFailed).context(text)
+    match error.code() {
+        // Nothing is wrong with the data.
+        Code::BackupNoSpace | Code::LedgerFailed => error.context(text),
+        _ => error.recode(Code::RestoreHealthFailed).context(text),
+    }
 }
 
 /// Makes the directories above `path` that are missing, owned like the restored data.

@@ -98,9 +98,22 @@ pub fn run(context: &Context, request: &RestoreRequest, task: &Task) -> Result<R
     report.steps.push(estimate(context, target, &report)?);
     report.duration_ms = watch.elapsed().as_millis() as u64;
     if !request.dry_run {
-        records::restored(context, target, &report)?;
+        records::restored(context, target, &report).map_err(|error| done_all_the_same(&report, error))?;
     }
     Ok(report)
+}
+
+/// What is restored stays so, whether or not that could be put on record.
+fn done_all_the_same(report: &RestoreReport, error: Error) -> Error {
+    let place = report.directory.display();
+    let done = match report.set_aside.iter().map(|path| path.display().to_string()).collect::<Vec<_>>() {
+        aside if report.in_place && !aside.is_empty() => {
+            format!("the restored data is in service at {place}, what was there before is kept in {}", aside.join(", "))
+        }
+        _ if report.in_place => format!("the restored data is in service at {place}"),
+        _ => format!("the restored data is in {place}"),
+    };
+    error.context(format!("{done}; how the restore went could not be put on record"))
 }
 
 /// What is restored, and from which repository; what the operator has to know of it is told.
@@ -182,7 +195,7 @@ fn estimate(context: &Context, target: &Target, report: &RestoreReport) -> Resul
 /// `TARGET-STAMP`; the stamp is moved on while something of that name is on record, in the ledger or as staging.
 fn restore_name(context: &Context, target: &Target) -> Result<String> {
     let taken: Vec<String> = records::restores(context)?.into_iter().map(|restore| restore.restore).collect();
-    let mut stamp = Stamp::new(context.clock.now());
+    let mut stamp = Stamp::new(context.ledger.moment(&target.name)?);
     loop {
         let name = format!("{}-{stamp}", target.name);
         if !taken.contains(&name) && !staging::is_recorded(context, &name) {

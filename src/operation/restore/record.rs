@@ -1,7 +1,7 @@
 //! What the record knows of the newest state, so that nothing less passes for it: which repository reaches farthest, and
 //! which holds a later history than what can be had.
 
-use super::bases::{ended_at, first_of_each, took_turn};
+use super::bases::Turns;
 use super::choose::Chosen;
 use super::in_service::InService;
 use super::plan;
@@ -54,15 +54,13 @@ fn later_history(
 ) -> Result<Option<u32>> {
     let Some(log) = &chosen.log else { return Ok(None) };
     let bases = context.ledger.log_bases(&target.name)?;
-    let begun = first_of_each(bases.iter().map(|base| (base.chain.stream.clone(), base.created_at)));
+    let turns = Turns::of_records(&bases);
     let bases = bases.into_iter().filter(|base| {
-        let ended = ended_at(base.chain.lineage, base.mark.committed_at, base.created_at, base.finished_at);
-        let ended = took_turn(&begun, &base.chain.stream).map_or(ended, |turn| turn.max(ended));
         let later = match base.chain.stream == log.history.stream {
             true => base.chain.lineage > log.history.lineage,
             false => in_service.is(&base.chain.stream),
         };
-        base.chain.repository == repository && later && plan::admits(until, base.mark.transaction, ended)
+        base.chain.repository == repository && later && plan::admits(until, base.mark.transaction, turns.ended_at(base))
     });
     Ok(bases.map(|base| base.chain.lineage).max())
 }
