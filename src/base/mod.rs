@@ -10,6 +10,7 @@
 //! - [`lock`]: advisory locks on files, held for the life of a value
 //! - [`retry`]: bounded, jittered delays between tries
 //! - [`space`]: free space of the filesystem below a path
+//! - [`neo4j_conf`]: a server's configuration as the server reads it
 //! - [`bytes`]: sizes as people read them
 //! - [`tar_stream`], [`untar`]: tar archives read strictly, and unpacked below one directory only
 //! - [`durable_tree`]: owner, private modes and fsync for a whole directory tree
@@ -21,6 +22,7 @@ pub mod durable_tree;
 pub mod error;
 pub mod ids;
 pub mod lock;
+pub mod neo4j_conf;
 mod overwrite;
 pub mod process;
 pub mod retry;

@@ -255,6 +255,23 @@ fn another_store_is_not_taken_for_the_one_in_service(server: &Neo4jServer, scene
     a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server, &other);
 }
 
+/// A database that lies where it should and is not served: one of a former configuration, or one that does not start.
+fn a_database_that_the_server_has_not_open_is_refused(server: &Neo4jServer) {
+    let shop = ["databases", "transactions"].map(|tree| server.data().join(tree).join("shop"));
+    for directory in &shop {
+        let own = directory.with_file_name("neo4j");
+        assert!(std::process::Command::new("cp").arg("-a").args([&own, directory]).status().expect("cp").success());
+    }
+    let settings = Neo4jDriverSettings { database: "shop".to_owned(), ..server.driver_settings() };
+    let (driver, task) = (driver(settings), Task::unobserved());
+    let error = driver.inspect(&task).expect_err("nobody serves it");
+    assert_eq!(error.code(), Code::Neo4jUnsupported, "{error}");
+    assert!(error.message().contains("does not have the database shop open"), "{error}");
+    let codes: Vec<_> = driver.doctor(&task).into_iter().map(|finding| finding.code).collect();
+    assert!(codes.contains(&"database-not-open".to_owned()), "{codes:?}");
+    shop.iter().for_each(|directory| fs::remove_dir_all(directory).expect("remove"));
+}
+
 /// The log of a server that was moved, by a setting that the configuration at hand does not have.
 fn a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server: &Neo4jServer, other: &Path) {
     let settings = server.driver_settings();
@@ -288,6 +305,7 @@ fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     let (driver, task) = (driver(server.driver_settings()), Task::unobserved());
     let (source, census) = look_while_running(&driver, &server);
     another_store_is_not_taken_for_the_one_in_service(&server, scene.path());
+    a_database_that_the_server_has_not_open_is_refused(&server);
     server.stop();
     let (backup, exact) = back_up_stopped(&driver, scene.path(), &source, &census);
 

@@ -21,10 +21,10 @@ use super::questions::Person;
 use super::setup::{self, Will};
 use super::{exit, timers};
 use crate::base::ids::TargetName;
+use crate::base::neo4j_conf::Neo4jConf;
 use crate::base::{Code, Error, Result};
 use crate::config::begin::{self, NewTarget};
 use crate::config::discovery::host::Host;
-use crate::config::discovery::server_files;
 use crate::config::discovery::servers::{self, Engine, FoundServer};
 use crate::config::{self, Settings, Sources};
 use crate::dbus::address::BusAddress;
@@ -175,7 +175,7 @@ fn asks_for_login(host: &Host<'_>, server: &FoundServer) -> bool {
     let own = server.place.join("conf/neo4j.conf");
     let packaged = Path::new(crate::config::discovery::neo4j::PACKAGE_CONF);
     let conf = server.conf.as_deref().unwrap_or(if host.is_file(&own) { &own } else { packaged });
-    let said = server_files::neo4j(&host.read(conf).unwrap_or_default());
+    let said = Neo4jConf::parse(&host.read(conf).unwrap_or_default());
     !said.get("dbms.security.auth_enabled").is_some_and(|value| value.eq_ignore_ascii_case("false"))
 }
 

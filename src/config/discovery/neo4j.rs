@@ -1,6 +1,6 @@
 //! Neo4j: the package's paths, or a tarball given its `home`; the rest from `neo4j.conf`.
 
-use super::server_files::{self, ServerSettings};
+use crate::base::neo4j_conf::Neo4jConf;
 use crate::config::kind;
 use crate::config::settings::{Neo4jFull, Neo4jSettings};
 use crate::config::targets::TargetReader;
@@ -24,7 +24,7 @@ pub fn settings(reader: &mut TargetReader<'_, '_>) -> Neo4jSettings {
     let admin = file(reader, "admin", &home, "bin/neo4j-admin", "/usr/bin/neo4j-admin", from_package);
     let server_command = server_command(reader, &home, from_package);
     let text = reader.r.host.read(&conf);
-    let server = text.as_deref().map(server_files::neo4j).unwrap_or_default();
+    let server = text.as_deref().map(Neo4jConf::parse).unwrap_or_default();
     let bolt = bolt(reader, &server, &conf);
     let (user, password_file) = login(reader, &server, bolt.is_some());
     let full = full(reader);
@@ -110,7 +110,7 @@ fn service(
     reader.service(found.map(|file| (PACKAGE_UNIT.to_owned(), format!("unit file {}", file.display()))))
 }
 
-fn database(reader: &mut TargetReader<'_, '_>, server: &ServerSettings, conf: &Path) -> String {
+fn database(reader: &mut TargetReader<'_, '_>, server: &Neo4jConf, conf: &Path) -> String {
     const SETTING: &str = "initial.dbms.default_database";
     if let Some(said) = reader.said("database") {
         return said.text();
@@ -118,14 +118,14 @@ fn database(reader: &mut TargetReader<'_, '_>, server: &ServerSettings, conf: &P
     match server.get(SETTING).filter(|name| crate::config::text_rules::neo4j_database(name).is_ok()) {
         Some(name) => {
             let how = format!("{SETTING} in {}", conf.display());
-            reader.found("database", Value::Text(name.clone()), how).text()
+            reader.found("database", Value::Text(name.to_owned()), how).text()
         }
         None => reader.assumed("database", Value::Text("neo4j".to_owned())).text(),
     }
 }
 
 /// Where the server answers. Without `neo4j.conf` nothing is guessed: counts then stay unchecked, and it is said.
-fn bolt(reader: &mut TargetReader<'_, '_>, server: &ServerSettings, conf: &Path) -> Option<String> {
+fn bolt(reader: &mut TargetReader<'_, '_>, server: &Neo4jConf, conf: &Path) -> Option<String> {
     if let Some(said) = reader.said("bolt") {
         return Some(said.text()).filter(|address| address != "off");
     }
@@ -145,8 +145,8 @@ fn bolt(reader: &mut TargetReader<'_, '_>, server: &ServerSettings, conf: &Path)
     }
 }
 
-fn bolt_address(server: &ServerSettings) -> Option<String> {
-    let get = |name: &str| server.get(name).map(String::as_str);
+fn bolt_address(server: &Neo4jConf) -> Option<String> {
+    let get = |name: &str| server.get(name);
     if get("server.bolt.enabled").is_some_and(|enabled| enabled.eq_ignore_ascii_case("false")) {
         return None;
     }
@@ -164,11 +164,7 @@ fn bolt_address(server: &ServerSettings) -> Option<String> {
     crate::config::text_rules::bolt(&address).ok().map(|()| address)
 }
 
-fn login(
-    reader: &mut TargetReader<'_, '_>,
-    server: &ServerSettings,
-    has_bolt: bool,
-) -> (Option<String>, Option<PathBuf>) {
+fn login(reader: &mut TargetReader<'_, '_>, server: &Neo4jConf, has_bolt: bool) -> (Option<String>, Option<PathBuf>) {
     let password_file = reader.said("password_file").map(|pick| pick.path_buf());
     let user = reader.said("user");
     if password_file.is_none() {
@@ -199,10 +195,14 @@ mod tests {
             ("server.default_listen_address=10.0.0.1", Some("bolt://10.0.0.1:7687")),
             ("server.bolt.tls_level=REQUIRED", Some("bolt+ssc://127.0.0.1:7687")),
             ("server.bolt.enabled=false", None),
+            // Former names, and the other forms that Java's properties have.
+            ("dbms.connector.bolt.listen_address = :7688", Some("bolt://127.0.0.1:7688")),
+            ("server.bolt.listen_address : 10.0.0.1\\\n  :1", Some("bolt://10.0.0.1:1")),
+            ("dbms.connector.bolt.enabled false", None),
             ("server.bolt.listen_address=:port", None),
         ];
         for (conf, address) in table {
-            assert_eq!(bolt_address(&server_files::neo4j(conf)).as_deref(), address, "{conf}");
+            assert_eq!(bolt_address(&Neo4jConf::parse(conf)).as_deref(), address, "{conf}");
         }
     }
 }

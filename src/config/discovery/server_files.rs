@@ -1,5 +1,4 @@
-//! Reads the two kinds of configuration file that servers keep: `neo4j.conf` and `postgresql.conf`. Only as far as
-//! discovery needs them; the servers themselves stay the judges of their files.
+//! Reads `postgresql.conf`, only as far as discovery needs it; the server itself stays the judge of its files.
 
 use super::host::Host;
 use std::collections::BTreeMap;
@@ -12,12 +11,6 @@ const INCLUDES_MAX: usize = 100;
 
 /// A server's settings: the last assignment of each name wins.
 pub type ServerSettings = BTreeMap<String, String>;
-
-/// `name=value` lines; `#` begins a comment at the start of a line only.
-pub fn neo4j(text: &str) -> ServerSettings {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once('=')).map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).collect()
-}
 
 /// The settings of `postgresql.conf` at `path`, with everything it includes. Names are lower-cased, quotes removed.
 pub fn postgresql(host: &Host<'_>, path: &Path) -> ServerSettings {
@@ -85,15 +78,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn neo4j_lines_are_read() {
-        let text =
-            "# server.bolt.enabled=false\nserver.bolt.enabled = true\n\nx=a=b\nserver.bolt.enabled=yes # no comment\n";
-        let settings = neo4j(text);
-        assert_eq!(settings["server.bolt.enabled"], "yes # no comment");
-        assert_eq!(settings["x"], "a=b");
-    }
-
-    #[test]
     fn postgresql_lines_are_read() {
         let good = [
             ("port = 5433 # comment", ("port", "5433")),
@@ -132,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_reader_panic(text in "\\PC{0,80}") {
-            let _ = (assignment(&text), neo4j(&text));
+            let _ = assignment(&text);
         }
     }
 }

@@ -3,9 +3,8 @@
 //! The settings are those of Neo4j's Operations Manual. Relative directories are relative to the home, those of the
 //! transaction logs to the data.
 
-use super::properties;
+use crate::base::neo4j_conf::Neo4jConf;
 use crate::base::{Code, Error, Result};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Largest configuration file that is read, in bytes.
@@ -17,23 +16,11 @@ const BACKUP_ADDRESS: &str = "127.0.0.1:6362";
 /// The backup service's port.
 const BACKUP_PORT: u16 = 6362;
 
-/// Former names of settings, of Neo4j 4, which servers of 5 and later still take where the present one is not set.
-const FORMER: [(&str, &str); 8] = [
-    ("server.directories.data", "dbms.directories.data"),
-    ("server.directories.transaction.logs.root", "dbms.directories.transaction.logs.root"),
-    ("server.directories.plugins", "dbms.directories.plugins"),
-    ("initial.dbms.default_database", "dbms.default_database"),
-    ("server.memory.heap.max_size", "dbms.memory.heap.max_size"),
-    ("server.default_listen_address", "dbms.default_listen_address"),
-    ("server.bolt.enabled", "dbms.connector.bolt.enabled"),
-    ("server.bolt.listen_address", "dbms.connector.bolt.listen_address"),
-];
-
 /// The settings of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conf {
     home: PathBuf,
-    settings: BTreeMap<String, String>,
+    settings: Neo4jConf,
 }
 
 impl Conf {
@@ -52,15 +39,11 @@ impl Conf {
     }
 
     fn parse(text: &str, home: &Path) -> Conf {
-        Conf { home: home.to_owned(), settings: properties::parse(text) }
+        Conf { home: home.to_owned(), settings: Neo4jConf::parse(text) }
     }
 
     fn setting(&self, name: &str) -> Option<&str> {
-        let former = FORMER.iter().find(|(present, _)| *present == name).map(|(_, former)| *former);
-        // As the server has it: the former name fills a gap, and one without a value says nothing.
-        let said =
-            self.settings.get(name).or_else(|| self.settings.get(former?).filter(|value| !value.trim().is_empty()));
-        said.map(String::as_str).filter(|value| !value.is_empty())
+        self.settings.get(name)
     }
 
     fn directory(&self, name: &str, base: &Path, default: &str) -> Result<PathBuf> {

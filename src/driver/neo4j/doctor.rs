@@ -3,13 +3,17 @@
 use super::bolt::{Cypher, is_refused_login};
 use super::installation::{self, Match};
 use super::layout::SYSTEM;
-use super::{Neo4jDriver, census, occupancy};
+use super::{Neo4jDriver, census, occupancy, whereabouts};
 use crate::base::Code;
 use crate::base::ids::BackupKind;
 use crate::base::task::{Severity, Task};
 use crate::driver::Finding;
 use nix::unistd::{AccessFlags, access};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long a server that starts is waited for until its database is open.
+const STARTING: Duration = Duration::from_secs(5);
 
 fn finding(code: &str, severity: Severity, text: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { code: code.to_owned(), severity, text: text.into(), fix: fix.into() }
@@ -96,6 +100,10 @@ fn files(driver: &Neo4jDriver, task: &Task, found: &mut Vec<Finding>) -> bool {
         found.push(finding("locks-unreadable", Severity::Error, error.message(), error.hint()));
     } else if let Err(error) = driver.check_whereabouts(&layout, task) {
         found.push(finding("data-elsewhere", Severity::Error, error.message(), error.hint()));
+    } else if driver.server_version(task).edition != "enterprise"
+        && let Err(error) = whereabouts::check_open(&layout, &driver.settings.database, STARTING, task)
+    {
+        found.push(finding("database-not-open", Severity::Error, error.message(), error.hint()));
     }
     crate::driver::Driver::is_running(driver, task).unwrap_or(false)
 }

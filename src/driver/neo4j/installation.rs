@@ -6,6 +6,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the jars of an installation say.
@@ -25,6 +26,23 @@ pub(super) fn of(home: &Path, programs: &[&Path]) -> Installed {
         .map(|directory| from_jars(&directory))
         .find(|installed| !installed.version.is_empty())
         .unwrap_or_default()
+}
+
+/// What tells an installation from the one that an upgrade puts in its place: the program and the directories of jars, as they
+/// are on the disk now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marks(Vec<Option<[i64; 4]>>);
+
+/// The marks of the installation that `admin` belongs to, of a server whose home is `home`. Links are followed.
+pub(super) fn marks(home: &Path, admin: &Path) -> Marks {
+    let real = admin.canonicalize().unwrap_or_else(|_| admin.to_owned());
+    let beside = |program: &Path| program.parent().and_then(Path::parent).map(|above| above.join("lib"));
+    let places = [Some(real.clone()), Some(home.join("lib")), beside(admin), beside(&real)];
+    let mark = |place: PathBuf| {
+        let found = std::fs::metadata(place).ok()?;
+        Some([found.dev() as i64, found.ino() as i64, found.mtime(), found.mtime_nsec()])
+    };
+    Marks(places.into_iter().map(|place| place.and_then(mark)).collect())
 }
 
 fn from_jars(directory: &Path) -> Installed {
@@ -103,6 +121,30 @@ pub(super) fn compare(tool: &str, server: &str) -> Match {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upgrade_shows() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| root.path().join(name);
+        for release in ["old", "new"] {
+            std::fs::create_dir_all(path(release).join("lib")).expect("mkdir");
+            std::fs::create_dir_all(path(release).join("bin")).expect("mkdir");
+            std::fs::write(path(release).join("bin/neo4j-admin"), b"").expect("write");
+        }
+        let link = |to: &str, name: &str| {
+            let _ = std::fs::remove_file(path(name));
+            std::os::unix::fs::symlink(path(to), path(name)).expect("link");
+        };
+        let look = || marks(&path("home"), &path("neo4j/bin/neo4j-admin"));
+        link("old", "neo4j");
+        let before = look();
+        assert_eq!(look(), before, "nothing changed");
+        link("new", "neo4j");
+        let after = look();
+        assert_ne!(after, before, "another installation behind the link");
+        std::fs::write(path("new/lib/neo4j-kernel-2026.08.1.jar"), b"").expect("write");
+        assert_ne!(look(), after, "another jar");
+    }
 
     #[test]
     fn jars_tell_version_and_edition() {

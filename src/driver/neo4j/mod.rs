@@ -30,7 +30,6 @@ mod log_overlay;
 mod occupancy;
 mod online;
 mod private;
-mod properties;
 mod ready;
 mod restore;
 mod scratch;
@@ -41,7 +40,7 @@ use self::bolt::{Bolt, Cypher};
 use self::conf::Conf;
 use self::dump::{Admin, DumpBackup, DumpPlan};
 use self::enterprise::Offered;
-use self::installation::{Installed, Match};
+use self::installation::{Installed, Marks, Match};
 use self::layout::{Layout, SYSTEM};
 use self::log::{Neo4jLog, StoreId};
 use self::online::OnlineBackup;
@@ -62,6 +61,8 @@ use std::time::Duration;
 
 /// How long a stopped server's process may take to disappear, or a tool that a killed agent left at work.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server that starts may take from opening its directory to opening a database, before its recovery.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -104,8 +105,8 @@ pub struct Neo4jDriver {
 #[derive(Default)]
 struct Seen {
     server: Option<Installed>,
-    admin_version: Option<String>,
-    offered: Option<Offered>,
+    admin_version: Option<(Marks, String)>,
+    offered: Option<(Marks, Offered)>,
     census: Option<Census>,
 }
 
@@ -166,24 +167,27 @@ impl Neo4jDriver {
         installation::of(&settings.home, &[&settings.server_command, &settings.admin])
     }
 
-    /// Version of `neo4j-admin`, asked once: it costs the start of a JVM.
+    /// Version of `neo4j-admin`, asked once of an installation: it costs the start of a JVM, and the agent runs on while
+    /// servers are upgraded.
     fn admin_version(&self, task: &Task) -> Result<String> {
-        if let Some(version) = &self.seen().admin_version {
+        let settings = &self.settings;
+        let marks = installation::marks(&settings.home, &settings.admin);
+        if let Some((_, version)) = self.seen().admin_version.as_ref().filter(|(of, _)| *of == marks) {
             return Ok(version.clone());
         }
-        let settings = &self.settings;
         let version = installation::admin_version(&settings.admin, &settings.conf, self.launcher.as_ref(), task)?;
-        self.seen().admin_version = Some(version.clone());
+        self.seen().admin_version = Some((marks, version.clone()));
         Ok(version)
     }
 
-    /// What `neo4j-admin` can, asked once.
+    /// What `neo4j-admin` can, asked once of an installation.
     fn offered(&self, task: &Task) -> Result<Offered> {
-        if let Some(offered) = self.seen().offered {
-            return Ok(offered);
+        let marks = installation::marks(&self.settings.home, &self.settings.admin);
+        if let Some((_, offered)) = self.seen().offered.as_ref().filter(|(of, _)| *of == marks) {
+            return Ok(*offered);
         }
         let offered = Offered::ask(&self.admin(None), self.launcher.as_ref(), task)?;
-        self.seen().offered = Some(offered);
+        self.seen().offered = Some((marks, offered));
         Ok(offered)
     }
 
@@ -279,6 +283,10 @@ impl Driver for Neo4jDriver {
         let owner = layout.owner(&self.settings.database)?;
         let store_id = self.store_id(&layout)?;
         let Installed { mut version, edition } = self.server_version(task);
+        // Enterprise has databases that are stopped while it runs.
+        if edition != "enterprise" {
+            whereabouts::check_open(&layout, &self.settings.database, OPEN_TIMEOUT, task)?;
+        }
         if version.is_empty() {
             version = self.admin_version(task)?;
         }

@@ -28,6 +28,16 @@ pub(super) fn is_locked(layout: &Layout, databases: &[&str]) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether a server has the directory of databases open.
+pub(super) fn is_served(layout: &Layout) -> Result<bool> {
+    Ok(holder(&layout.databases.join("store_lock"))?.is_some())
+}
+
+/// Whether somebody has a database open.
+pub(super) fn is_open(layout: &Layout, database: &str) -> Result<bool> {
+    Ok(holder(&layout.store(database).join("database_lock"))?.is_some())
+}
+
 /// Where the server that has these databases open writes a database's log, if that is not where `layout` says: a directory of
 /// one of the databases' names. `None` if it is, and if nobody has a log open or his open files cannot be seen.
 ///

@@ -4,11 +4,15 @@
 use super::bolt::{self, Bolt, Cypher};
 use super::layout::{Layout, SYSTEM};
 use super::occupancy;
+use crate::base::clock::wait_until;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use serde_json::Value;
 use std::path::Path;
+use std::time::Duration;
 
+/// How often a database is looked at that is to be opened.
+const OPEN_INTERVAL: Duration = Duration::from_millis(100);
 /// Where the running server keeps its data.
 const QUERY: &str = "SHOW SETTINGS 'server.directories.data' YIELD value";
 
@@ -38,6 +42,28 @@ pub(super) fn check(layout: &Layout, databases: &[&str], home: &Path, bolt: Opti
         format!("the server answers, and it has no files open in {}: it keeps its data {elsewhere}", data.display());
     Err(Error::new(Code::Neo4jUnsupported, text).with_hint(
         "let `conf` and `home` of the target be those that the server was started with, and `bolt` be its address",
+    ))
+}
+
+/// Waits until the server that runs has the database open; where nobody runs there is nothing to wait for. Error
+/// `NEO4J_UNSUPPORTED` if it has not: what lies there is another one than the one in service, or does not start.
+pub(super) fn check_open(layout: &Layout, database: &str, patience: Duration, task: &Task) -> Result<()> {
+    let mut looked = Ok(true);
+    // A server that starts opens one after the other.
+    wait_until(patience, OPEN_INTERVAL, || {
+        looked =
+            task.check().and_then(|()| Ok(!occupancy::is_served(layout)? || occupancy::is_open(layout, database)?));
+        !matches!(looked, Ok(false))
+    });
+    if looked? {
+        return Ok(());
+    }
+    let text = format!(
+        "the server that has {} open does not have the database {database} open: it serves another one, or that one does not start",
+        layout.databases.display()
+    );
+    Err(Error::new(Code::Neo4jUnsupported, text).with_hint(
+        "`SHOW DATABASES` says which it has and why one is offline; name the one to be backed up in `database` of the target",
     ))
 }
 

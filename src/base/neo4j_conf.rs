@@ -1,4 +1,7 @@
-//! The format that `neo4j.conf` is read in: that of `java.util.Properties.load`. A name ends at the first `=`, `:` or white
+//! `neo4j.conf` as the server reads it, for whoever looks for the server and for whoever backs it up: two readers would not
+//! agree one day.
+//!
+//! The format is that of `java.util.Properties.load`. A name ends at the first `=`, `:` or white
 //! space that no backslash stands before; a line that ends in a backslash goes on in the next one; of repeated names the last
 //! one counts.
 
@@ -6,8 +9,43 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The settings in `text`, values without white space around them.
-pub(super) fn parse(text: &str) -> BTreeMap<String, String> {
+/// Former names of settings, of Neo4j 4, which servers of 5 and later still take where the present one is not set.
+const FORMER: [(&str, &str); 8] = [
+    ("server.directories.data", "dbms.directories.data"),
+    ("server.directories.transaction.logs.root", "dbms.directories.transaction.logs.root"),
+    ("server.directories.plugins", "dbms.directories.plugins"),
+    ("initial.dbms.default_database", "dbms.default_database"),
+    ("server.memory.heap.max_size", "dbms.memory.heap.max_size"),
+    ("server.default_listen_address", "dbms.default_listen_address"),
+    ("server.bolt.enabled", "dbms.connector.bolt.enabled"),
+    ("server.bolt.listen_address", "dbms.connector.bolt.listen_address"),
+];
+
+/// The settings of a server, as a file has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neo4jConf(BTreeMap<String, String>);
+
+impl Neo4jConf {
+    /// The settings in `text`, values without white space around them.
+    pub fn parse(text: &str) -> Neo4jConf {
+        Neo4jConf(parse(text))
+    }
+
+    /// A setting by its present name; `None` where it has no value. The former name fills a gap, and one without a value says
+    /// nothing, as the server has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let former = FORMER.iter().find(|(present, _)| *present == name).map(|(_, former)| *former);
+        let said = self.0.get(name).or_else(|| self.0.get(former?).filter(|value| !value.trim().is_empty()));
+        said.map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn parse(text: &str) -> BTreeMap<String, String> {
     logical_lines(text).iter().map(|line| name_and_value(line)).collect()
 }
 
