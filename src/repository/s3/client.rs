@@ -23,6 +23,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(super) struct Patience {
     pub(super) stall: Duration,
     /// Tries of a call that a person may be waiting for.
     pub(super) attempts: u32,
-    /// Tries of a call on which hours of work may hang: they last longer than a minute's outage.
+    /// Tries of a call on which hours of work may hang: they outlast a minute's outage, although pauses are left to chance.
     pub(super) transfer_attempts: u32,
     /// The first pause between tries; it doubles, and half is left to chance.
     pub(super) first_pause: Duration,
@@ -69,7 +70,7 @@ impl Default for Patience {
             transfer_operation: Duration::from_secs(3600),
             stall: Duration::from_secs(60),
             attempts: 4,
-            transfer_attempts: 20,
+            transfer_attempts: 30,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
         }
@@ -79,7 +80,8 @@ impl Default for Patience {
 /// The same bucket for two sorts of calls.
 #[derive(Clone)]
 pub(super) struct Clients {
-    /// For whatever only looks or names.
+    /// For whatever only looks or names. Somebody may be waiting to hear that nothing is reached; once something was, work is
+    /// under way that outlasts an outage.
     pub(super) quick: Client,
     /// For whatever carries a body or ends an upload.
     pub(super) transfer: Client,
@@ -91,12 +93,28 @@ pub(super) struct Bucket {
     pub(super) bridge: Bridge,
     pub(super) patience: Patience,
     keys: Option<(String, String)>,
-    clients: Mutex<Option<Clients>>,
+    clients: Mutex<Option<Made>>,
+    /// Whether the store has answered.
+    reached: AtomicBool,
+}
+
+/// The clients as they were made.
+struct Made {
+    clients: Clients,
+    /// [`Clients::quick`] when the store was reached before.
+    steady: Client,
 }
 
 impl Bucket {
     pub(super) fn new(settings: S3StoreSettings, patience: Patience, keys: Option<(String, String)>) -> Self {
-        Bucket { settings, patience, keys, bridge: Bridge::default(), clients: Mutex::new(None) }
+        Bucket {
+            settings,
+            patience,
+            keys,
+            bridge: Bridge::default(),
+            clients: Mutex::new(None),
+            reached: AtomicBool::new(false),
+        }
     }
 
     /// `s3://bucket/prefix`.
@@ -127,12 +145,15 @@ impl Bucket {
     /// The clients, made at the first call. Nothing is asked of the network for it, unless the region must be.
     pub(super) fn clients(&self) -> Result<Clients> {
         let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clients) = &*kept {
-            return Ok(clients.clone());
-        }
-        let (settings, patience, keys) = (self.settings.clone(), self.patience, self.keys.clone());
-        let made = self.bridge.wait(async move { connect(&settings, &patience, keys).await })??;
-        Ok(kept.insert(made).clone())
+        let made = match &mut *kept {
+            Some(made) => made,
+            none => {
+                let (settings, patience, keys) = (self.settings.clone(), self.patience, self.keys.clone());
+                none.insert(self.bridge.wait(async move { connect(&settings, &patience, keys).await })??)
+            }
+        };
+        let quick = if self.reached.load(Ordering::Relaxed) { &made.steady } else { &made.clients.quick };
+        Ok(Clients { quick: quick.clone(), transfer: made.clients.transfer.clone() })
     }
 
     /// Carries a call out.
@@ -142,7 +163,11 @@ impl Bucket {
         E: ProvideErrorMetadata + std::error::Error + Send + 'static,
         T: Send + 'static,
     {
-        self.bridge.wait(async move { future.await.map_err(Failure::from) })
+        let answer = self.bridge.wait(async move { future.await.map_err(Failure::from) })?;
+        if answer.is_ok() {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// Says what a call on an object failed with.
@@ -151,7 +176,7 @@ impl Bucket {
     }
 }
 
-async fn connect(settings: &S3StoreSettings, patience: &Patience, keys: Option<(String, String)>) -> Result<Clients> {
+async fn connect(settings: &S3StoreSettings, patience: &Patience, keys: Option<(String, String)>) -> Result<Made> {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader =
         aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).region(region(settings).await?);
@@ -204,9 +229,12 @@ async fn connect(settings: &S3StoreSettings, patience: &Patience, keys: Option<(
         }
         Client::from_conf(config.build())
     };
-    Ok(Clients {
-        quick: client(patience.attempts, patience.attempt, patience.operation),
-        transfer: client(patience.transfer_attempts, patience.transfer_attempt, patience.transfer_operation),
+    Ok(Made {
+        clients: Clients {
+            quick: client(patience.attempts, patience.attempt, patience.operation),
+            transfer: client(patience.transfer_attempts, patience.transfer_attempt, patience.transfer_operation),
+        },
+        steady: client(patience.transfer_attempts, patience.attempt, patience.operation),
     })
 }
 

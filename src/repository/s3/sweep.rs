@@ -5,11 +5,15 @@ use super::fault::Attempt;
 use super::journal::{Begun, Journal};
 use super::upload::abort;
 use crate::base::Result;
+use crate::base::clock::{Clock, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 
 /// How far the store's clock may be from this host's, for an upload whose id never came back: signatures are refused
 /// when the clocks differ by more.
 const CLOCKS_DIFFER_MAX: SignedDuration = SignedDuration::from_mins(15);
+
+/// How long an upload's record may outlive its writer where a store says of every upload that it was there.
+const LATECOMERS_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// Ends every recorded upload whose writer is dead; returns the names of their objects. Without a record nothing is
 /// asked of the store.
@@ -24,11 +28,16 @@ pub(super) fn sweep(bucket: &Bucket, journal: &Journal) -> Result<Vec<String>> {
             None if living.iter().any(|other| other.name == begun.name && other.upload.is_none()) => continue,
             None => unnamed(bucket, &begun, &living)?,
         };
+        let mut was_there = false;
         for id in &found {
-            abort(bucket, &begun.name, id)?;
+            was_there |= abort(bucket, &begun.name, id)?;
         }
-        record.remove()?;
-        if !found.is_empty() {
+        // A part that was on its way when its writer was killed may make an upload again of what was ended just now: the next
+        // sweep looks once more.
+        if !was_there || SystemClock.now().duration_since(begun.at) > LATECOMERS_MAX {
+            record.remove()?;
+        }
+        if was_there {
             ended.push(begun.name);
         }
     }

@@ -156,12 +156,15 @@ impl Upload {
         self.record.remove()
     }
 
-    /// Ends the upload, whatever of it has arrived. One that cannot be ended stays on record.
+    /// Ends the upload, whatever of it has arrived. One that cannot be ended stays on record, and so does one of which a part
+    /// was on its way: the store may take that in after the end, and then has an upload again.
     pub(super) fn abandon(mut self) {
+        let under_way = !self.parts.is_empty();
         self.parts.abort_all();
         while block(self.parts.join_next()).is_some() {}
         match abort(&self.bucket, &self.bucket.name(self.key.as_str()), &self.id) {
-            Ok(()) => {
+            Ok(_) if under_way => {}
+            Ok(_) => {
                 // A record that stays is found to stand for nothing by the next sweep.
                 let _ = self.record.remove();
             }
@@ -215,13 +218,13 @@ async fn part(
     Ok(Sent { part, md5: sum })
 }
 
-/// Ends an upload; one that is not there any more is fine.
-pub(super) fn abort(bucket: &Bucket, name: &str, id: &str) -> Result<()> {
-    for _ in 0..ABORTS_MAX {
+/// Ends an upload; one that is not there any more is fine. Tells whether it was.
+pub(super) fn abort(bucket: &Bucket, name: &str, id: &str) -> Result<bool> {
+    for tried in 0..ABORTS_MAX {
         let request = bucket.clients()?.quick.abort_multipart_upload().bucket(&bucket.settings.bucket);
         match bucket.call(request.key(name).upload_id(id).send())? {
             Ok(_) => {}
-            Err(failure) if failure.is_no_upload() => return Ok(()),
+            Err(failure) if failure.is_no_upload() => return Ok(tried > 0),
             Err(failure) => {
                 let what = format!("the unfinished upload of {name}");
                 let attempt = Attempt { doing: "ending", right: "s3:AbortMultipartUpload", what };
@@ -229,7 +232,7 @@ pub(super) fn abort(bucket: &Bucket, name: &str, id: &str) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 pub(crate) mod bus;
 pub(crate) mod neo4j;
 pub(crate) mod postgres;
+pub(crate) mod proxy;
 pub(crate) mod s3;

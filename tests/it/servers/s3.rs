@@ -94,6 +94,11 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port of 127.0.0.1 that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The bucket's directory.
     pub(crate) fn objects(&self) -> PathBuf {
         self.directory.path().join("objects").join(BUCKET)

@@ -99,6 +99,8 @@ fn a_part_that_arrived_as_something_else_is_not_taken() {
     let error = put_large(&bench).expect_err("another checksum");
     assert_eq!(error.code(), Code::RepositoryIo, "{error}");
     assert!(error.message().contains("received other bytes"), "{error}");
+    // The other part may have been on its way.
+    assert!(bench.store.sweep().expect("sweep").is_empty());
     let contents = bench.server.contents();
     assert_eq!((contents.uploads.len(), contents.objects.len(), bench.records()), (0, 0, 0));
 }
@@ -171,20 +173,39 @@ fn an_abandoned_upload_is_ended_and_off_the_record() {
     writer.write_all(&large()).expect("write");
     assert_eq!(bench.records(), 1);
     drop(writer);
+    assert!(bench.store.sweep().expect("sweep").is_empty());
     let contents = bench.server.contents();
     assert_eq!((contents.uploads.len(), contents.objects.len(), bench.records()), (0, 0, 0));
 }
 
 #[test]
 fn an_upload_that_could_not_be_ended_is_swept_later() {
-    let bench = bench(first(IMPATIENT.attempts, "DELETE", || Fault::Instead(Reply::error(500, "InternalError"))));
+    let bench =
+        bench(first(IMPATIENT.transfer_attempts, "DELETE", || Fault::Instead(Reply::error(500, "InternalError"))));
     let mut writer = bench.store.create(&key("large")).expect("create");
     writer.write_all(&large()).expect("write");
     drop(writer);
     assert_eq!((bench.server.contents().uploads.len(), bench.records()), (1, 1));
     assert_eq!(bench.store.sweep().expect("sweep"), ["large"]);
-    assert_eq!((bench.server.contents().uploads.len(), bench.records()), (0, 0));
+    assert_eq!((bench.server.contents().uploads.len(), bench.records()), (0, 1));
     assert!(bench.store.sweep().expect("sweep").is_empty());
+    assert_eq!(bench.records(), 0);
+}
+
+#[test]
+fn a_part_that_arrives_after_the_end_is_ended_by_the_next_sweep() {
+    let bench =
+        bench(first(IMPATIENT.transfer_attempts, "DELETE", || Fault::Instead(Reply::error(500, "InternalError"))));
+    let mut writer = bench.store.create(&key("large")).expect("create");
+    writer.write_all(&large()).expect("write");
+    drop(writer);
+    let begun = bench.server.contents().uploads.clone();
+    assert_eq!(bench.store.sweep().expect("sweep"), ["large"]);
+    // The store takes in what was on its way, and has the upload again.
+    bench.server.contents().uploads = begun;
+    assert_eq!(bench.store.sweep().expect("sweep"), ["large"]);
+    assert!(bench.store.sweep().expect("sweep").is_empty());
+    assert_eq!((bench.server.contents().uploads.len(), bench.records()), (0, 0));
 }
 
 #[test]
