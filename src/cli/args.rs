@@ -2,13 +2,13 @@
 
 use super::later::LaterRestore;
 use super::postgres_restore::PostgresRestore;
-use crate::artifact::log_point::Lsn;
+use super::values::{job_number, later_transaction, point, position, span, target_name, transaction};
 use crate::base::ids::{JobId, TargetName};
-use crate::driver::log::PointName;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the configuration is unless another place is given.
 pub const CONFIG_DEFAULT: &str = "/etc/neo4j-backup/config.toml";
@@ -142,6 +142,15 @@ pub enum Command {
         /// Id, unique prefix of one, or `latest`
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         backup: String,
+    },
+    /// Give out addresses from which one backup can be fetched from its bucket without credentials, for a while
+    Presign {
+        /// Id, unique prefix of one, or `latest`
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        backup: String,
+        /// How long they are good: at most 7d
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span)]
+        expires: Duration,
     },
     /// Show what happened: ended jobs and events
     History {
@@ -415,31 +424,6 @@ pub enum Config {
     Check,
     /// Print a commented configuration to begin with
     Template,
-}
-
-fn target_name(text: &str) -> Result<TargetName, String> {
-    TargetName::new(text).map_err(|error| error.hint().to_owned())
-}
-
-fn transaction(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "a transaction is named by its number, 0 or more".to_owned())
-}
-
-fn later_transaction(text: &str) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "a transaction that others lie before is named by its number, 1 or more".to_owned())
-}
-
-fn position(text: &str) -> Result<u64, String> {
-    Lsn::parse(text).map(|position| position.0).ok_or_else(|| "a position looks like 0/3000060".to_owned())
-}
-
-fn point(text: &str) -> Result<String, String> {
-    PointName::new(text).map(String::from).map_err(|error| error.message().to_owned())
-}
-
-fn job_number(text: &str) -> Result<JobId, String> {
-    text.parse().map_err(|_| "a job is named by its number; `neo4j-backupctl jobs` lists them".to_owned())
 }
 
 /// The agent itself.

@@ -17,7 +17,6 @@ const COMMANDS: &[&str] = &[
     "hold",
     "release",
     "replicate",
-    "presign",
     "disk",
     "pause",
     "resume",

@@ -2,7 +2,7 @@
 //! process with `--direct`) and `neo4j-backupd run`.
 //!
 //! - [`args`]: commands and options, the one source of help, completions and man pages; [`later`]: those to come
-//! - [`postgres_restore`]: options of one database's restores
+//! - `values`: how single values are read; [`postgres_restore`]: options of one database's restores
 //! - [`translate`]: commands → requests; [`when`]: times as people type them
 //! - [`connection`]: where requests go: [`over_bus`], [`in_process`]
 //! - [`program`]: a command from beginning to end; [`local`], [`file_crypt`], [`config_commands`]: those that need no agent
@@ -36,5 +36,6 @@ pub mod render;
 pub mod setup;
 pub mod timers;
 pub mod translate;
+mod values;
 pub mod wal;
 pub mod when;

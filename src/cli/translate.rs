@@ -21,6 +21,7 @@ pub fn request(command: &Command) -> Result<Option<Request>> {
         }
         Command::List { target } => Request::List { target: target.clone() },
         Command::Show { backup } => Request::Show { backup: backup.clone() },
+        Command::Presign { backup, expires } => Request::Presign { backup: backup.clone(), seconds: expires.as_secs() },
         Command::History { limit } => Request::History { limit: *limit },
         Command::Jobs => Request::Jobs,
         Command::Cancel { job } => Request::Cancel { job: *job },

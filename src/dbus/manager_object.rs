@@ -315,6 +315,19 @@ impl Manager {
         self.query(Action::Query, Call { connection, header: &header }, request).await
     }
 
+    /// Addresses from which the objects of a backup can be fetched without credentials, as JSON. Options: `seconds` (t), how long
+    /// they are good, 3600 unless told.
+    #[zbus(out_args("answer"))]
+    async fn presign(
+        &self,
+        backup: &str,
+        options: Received,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, BusError> {
+        self.query(Action::Restore, Call { connection, header: &header }, options::read_presign(backup, options)).await
+    }
+
     /// Ended jobs and events, as JSON, newest first, at most `limit` of each.
     #[zbus(out_args("answer"))]
     async fn history(

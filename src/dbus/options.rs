@@ -21,6 +21,9 @@ pub const TEXT_MAX: usize = 4096;
 /// Most texts in a list.
 pub const TEXTS_MAX: usize = 1000;
 
+/// How long addresses are good unless something else is asked for.
+const ADDRESS_SECONDS: u64 = 3600;
+
 /// Takes options one by one; what is left over at the end is unknown.
 pub(super) struct Reader {
     options: Received,
@@ -47,6 +50,15 @@ impl Reader {
             None => Ok(None),
             Some(Variant::Str(value)) => checked(name, value.as_str()).map(|text| Some(text.to_owned())),
             Some(other) => Err(mistyped(name, "a string (s)", other)),
+        }
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<Option<u64>> {
+        self.known.push(name);
+        match self.options.remove(name).as_deref() {
+            None => Ok(None),
+            Some(Variant::U64(value)) => Ok(Some(*value)),
+            Some(other) => Err(mistyped(name, "a number (t)", other)),
         }
     }
 
@@ -244,6 +256,15 @@ pub fn read_delete(backup: &str, options: Received) -> Result<Request> {
     Ok(request)
 }
 
+/// `Presign(s backup, a{sv} {seconds: t})`.
+pub fn read_presign(backup: &str, options: Received) -> Result<Request> {
+    let mut reader = Reader::new(options);
+    let seconds = reader.number("seconds")?.unwrap_or(ADDRESS_SECONDS);
+    let request = Request::Presign { backup: backup_name(backup)?, seconds };
+    reader.finish()?;
+    Ok(request)
+}
+
 /// `Cleanup(a{sv} {dry_run: b})`.
 pub fn read_cleanup(options: Received) -> Result<Request> {
     let mut reader = Reader::new(options);
@@ -285,6 +306,9 @@ pub fn write(request: &Request) -> Result<Sent> {
             }
         }
         Request::Adopt { new_repository, .. } => flag("new_repository", *new_repository),
+        Request::Presign { seconds, .. } => {
+            options.insert("seconds", Variant::from(*seconds));
+        }
         Request::Restore(restore) => {
             flag("dry_run", restore.dry_run);
             flag("no_recover", restore.no_recover);
@@ -340,6 +364,7 @@ mod tests {
             Request::Adopt { target, .. } => read_adopt(target.as_str(), options),
             Request::Verify(r) => read_verify(r.backup.as_deref().unwrap_or(""), options),
             Request::Delete { backup, .. } => read_delete(backup, options),
+            Request::Presign { backup, .. } => read_presign(backup, options),
             Request::Cleanup { .. } => read_cleanup(options),
             Request::KeyRotate { .. } => read_key_rotate(options),
             _ => read_rescan(options),
@@ -389,6 +414,7 @@ mod tests {
             (target, any::<bool>()).prop_map(|(target, new_repository)| Request::Adopt { target, new_repository }),
             (backup, any::<bool>()).prop_map(|(backup, quick)| Request::Verify(VerifyRequest { backup, quick })),
             ("[a-z0-9~-]{1,60}", any::<bool>()).prop_map(|(backup, dry_run)| Request::Delete { backup, dry_run }),
+            ("[a-z0-9~-]{1,60}", any::<u64>()).prop_map(|(backup, seconds)| Request::Presign { backup, seconds }),
             any::<bool>().prop_map(|dry_run| Request::Cleanup { dry_run }),
             any::<bool>().prop_map(|dry_run| Request::KeyRotate { dry_run }),
             Just(Request::Rescan),

@@ -72,6 +72,9 @@ impl AgentProxy {
             Request::List { target } => self.call("List", &(text(target),), &doing).await?,
             Request::Check { target } => self.call("Check", &(text(target),), &doing).await?,
             Request::Show { backup } => self.call("Show", &(backup,), &doing).await?,
+            Request::Presign { backup, .. } => {
+                self.call("Presign", &(backup, options::write(request)?), &doing).await?
+            }
             Request::History { limit } => self.call("History", &(limit,), &doing).await?,
             Request::Jobs => self.call("Jobs", &(), &doing).await?,
             Request::Restores => self.call("Restores", &(), &doing).await?,

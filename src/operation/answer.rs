@@ -1,8 +1,10 @@
 //! What comes back from a request: plain data, one documented JSON schema, fields only ever added.
 
+mod addresses;
 mod key;
 mod log;
 
+pub use addresses::{Address, PresignReport};
 pub use key::{KeyRecord, RotateReport, RotatedKey};
 pub use log::{
     AdoptReport, AdoptedIn, ArchiveReport, ArchivedIn, ChainStatus, LogRange, Reached, TargetLog, TargetRange,
@@ -46,6 +48,8 @@ pub enum Answer {
     List(BackupList),
     /// One backup.
     Show(Box<BackupDetail>),
+    /// Addresses of a backup's objects.
+    Presign(PresignReport),
     /// Ended jobs and events.
     History {
         /// Newest first.

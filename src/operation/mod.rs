@@ -20,6 +20,7 @@ pub(crate) mod log_records;
 pub(crate) mod log_retention;
 pub(crate) mod log_window;
 pub mod preflight;
+pub mod presign;
 pub mod records;
 pub mod recover;
 pub mod request;
@@ -41,6 +42,7 @@ use answer::Answer;
 use context::Context;
 use records::Happening;
 use request::Request;
+use std::time::Duration;
 
 /// Carries a request out in the calling thread. Jobs leave their beginning and end in the ledger's events, with the
 /// name of who asked. `Jobs` and `Cancel` are the agent's own and refused here. An answer can be bad news: see
@@ -83,6 +85,9 @@ fn answer(context: &Context, request: &Request, task: &Task) -> Result<Answer> {
         Request::Status { target } => Answer::Status { targets: status::run(context, target.as_ref(), task)? },
         Request::List { target } => Answer::List(list::list(context, target.as_ref())?),
         Request::Show { backup } => Answer::Show(Box::new(list::show(context, backup)?)),
+        Request::Presign { backup, seconds } => {
+            Answer::Presign(presign::run(context, backup, Duration::from_secs(*seconds), task)?)
+        }
         Request::History { limit } => {
             let (jobs, events) = records::history(context, *limit)?;
             Answer::History { jobs, events }

@@ -58,6 +58,13 @@ pub enum Request {
         /// Id, unique prefix, `latest`.
         backup: String,
     },
+    /// Addresses of a backup's objects.
+    Presign {
+        /// Id, unique prefix, `latest`.
+        backup: String,
+        /// How long they are good, in seconds.
+        seconds: u64,
+    },
     /// Ended jobs and events, newest first.
     History {
         /// At most this many.
@@ -193,6 +200,7 @@ impl Request {
             Request::Status { .. } => "status",
             Request::List { .. } => "list",
             Request::Show { .. } => "show",
+            Request::Presign { .. } => "presign",
             Request::History { .. } => "history",
             Request::Jobs => "jobs",
             Request::Restores => "restores",

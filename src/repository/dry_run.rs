@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Larger objects are remembered by size only, in bytes.
 pub const CONTENT_KEPT_MAX: u64 = 1 << 20;
@@ -210,6 +211,10 @@ impl Store for DryRunStore {
             plan.steps.push(Planned::Delete { key: key.clone() });
         }
         Ok(there)
+    }
+
+    fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.inner.as_ref().map_or(Ok(None), |inner| inner.presign(key, lifetime))
     }
 
     fn space(&self) -> Result<Option<Space>> {

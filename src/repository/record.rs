@@ -8,6 +8,7 @@ use crate::base::{Error, Result};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 #[derive(Default)]
 struct Log {
@@ -142,6 +143,11 @@ impl Store for RecordStore {
     fn delete(&self, key: &ObjectKey) -> Result<bool> {
         self.called(format!("delete {key}"))?;
         self.inner.delete(key)
+    }
+
+    fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.called(format!("presign {key}"))?;
+        self.inner.presign(key, lifetime)
     }
 
     fn space(&self) -> Result<Option<Space>> {

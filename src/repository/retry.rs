@@ -13,6 +13,7 @@ use crate::base::task::Task;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// See the module.
 pub struct RetryStore {
@@ -85,6 +86,10 @@ impl Store for RetryStore {
         })
     }
 
+    fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.inner.presign(key, lifetime)
+    }
+
     fn space(&self) -> Result<Option<Space>> {
         self.inner.space()
     }
@@ -103,7 +108,6 @@ mod tests {
     use crate::repository::record::RecordStore;
     use crate::repository::small_object::put;
     use crate::repository::store::Commit;
-    use std::time::Duration;
 
     fn impatient() -> RetryPolicy {
         RetryPolicy { first_pause: Duration::ZERO, ..RetryPolicy::default() }

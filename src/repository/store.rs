@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::ops::Range;
+use std::time::Duration;
 
 /// What a store knows of an object without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,12 @@ pub trait Store: Send + Sync {
 
     /// Removes an object durably; `false` if it was not there.
     fn delete(&self, key: &ObjectKey) -> Result<bool>;
+
+    /// An address from which anybody can fetch an object until `lifetime` has passed; `None` where there are none. Nothing is
+    /// asked of the store: whether the object is there, and may be read, shows when it is fetched.
+    fn presign(&self, _key: &ObjectKey, _lifetime: Duration) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// The filesystem's space; `None` where there is no such limit.
     fn space(&self) -> Result<Option<Space>>;

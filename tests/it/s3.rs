@@ -1,4 +1,10 @@
 //! Repositories in a bucket, on a real S3 server.
+//!
+//! - `kills`: the agent is killed in the middle of uploads
+//! - `weather`: requests fail, connections break, lines are narrow
+
+mod kills;
+mod weather;
 
 use crate::servers::s3::{BUCKET, KEY_ID, S3Server, SECRET};
 use crate::site::{Site, content, walk};
@@ -6,6 +12,7 @@ use neo4j_backup_agent::artifact::digest::PART_SIZE;
 use neo4j_backup_agent::artifact::object_key::ObjectKey;
 use neo4j_backup_agent::base::Code;
 use neo4j_backup_agent::base::clock::wait_until;
+use neo4j_backup_agent::operation::answer::PresignReport;
 use neo4j_backup_agent::repository::conformance::conformance;
 use neo4j_backup_agent::repository::s3::{Checksums, S3Store};
 use neo4j_backup_agent::repository::small_object::{put, read};
@@ -106,13 +113,17 @@ fn large_objects_with_either_checksum_come_back_whole() {
 
 /// A simulated database whose backups go into the bucket.
 fn site(server: &S3Server) -> Site {
+    site_at(&server.endpoint())
+}
+
+fn site_at(endpoint: &str) -> Site {
     let site = Site::simulated();
     let text = fs::read_to_string(site.config()).expect("configuration");
     let local = format!("type = \"local\"\npath = \"{}/repository\"\n", site.root().display());
     let bucket = format!(
         "type = \"s3\"\nbucket = \"{BUCKET}\"\nprefix = \"hosts/db1\"\nendpoint = \"{}\"\npath_style = true\n\
          allow_http = true\n",
-        server.endpoint()
+        endpoint
     );
     assert!(text.contains(&local));
     fs::write(site.config(), text.replace(&local, &bucket)).expect("configuration");
@@ -240,10 +251,58 @@ fn an_upload_that_was_killed_is_ended_by_the_next_run_and_no_other() {
 
     succeed(&site, &["list"]);
     assert_eq!(server.unfinished(), 1, "the killed one is gone");
-    assert_eq!(fs::read_dir(site.path("state/uploads")).expect("records").count(), 0);
+    succeed(&site, &["list"]);
+    assert_eq!(fs::read_dir(site.path("state/uploads")).expect("records").count(), 0, "and did not come again");
     assert_eq!(objects(&server), Vec::<PathBuf>::new());
     foreign.commit(Commit::IfAbsent).expect("the other one was left alone");
     succeed(&site, &["backup", "sim"]);
     succeed(&site, &["verify", "--all"]);
     assert_eq!(server.unfinished(), 0);
+}
+
+/// Fetches an address as any program would that has nothing but the address: the status, and what comes.
+fn fetch(address: &str) -> (u16, Vec<u8>) {
+    let (host, path) = address.strip_prefix("http://").expect("plain http").split_once('/').expect("a path");
+    let mut stream = std::net::TcpStream::connect(host).expect("connect");
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).expect("ask");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("answer");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, answer[end + 4..].to_vec())
+}
+
+// req: A8
+#[test]
+fn an_address_gives_one_object_for_a_while_and_nothing_else() {
+    let Some(server) = S3Server::start() else { return };
+    let site = site(&server);
+    succeed(&site, &["backup", "sim"]);
+    let report =
+        |arguments: &[&str]| -> PresignReport { serde_json::from_str(&succeed(&site, arguments)).expect("a report") };
+    let given = report(&["presign", "latest", "--json=short"]);
+    assert!(given.objects.len() >= 2 && given.objects[0].key.as_str().ends_with(".meta.json"), "{given:?}");
+    for object in &given.objects {
+        let stored = fs::read(server.objects().join("hosts/db1").join(object.key.as_str())).expect("the object");
+        assert_eq!((object.size, fetch(&object.url)), (stored.len() as u64, (200, stored)), "{}", object.key);
+    }
+    // It is good for that object alone.
+    let (first, second) = (&given.objects[0], &given.objects[1]);
+    let other = first.url.replace(first.key.file_name(), second.key.file_name());
+    assert_eq!(fetch(&other).0, 403, "{other}");
+    let brief = report(&["presign", "latest", "--expires", "1s", "--json=short"]);
+    assert!(wait_until(PATIENCE, Duration::from_millis(100), || fetch(&brief.objects[0].url).0 == 403));
+
+    for (span, words) in [("0", "cannot be good for 0 s"), ("8d", "at most seven days"), ("soon", "looks like")] {
+        let refused = command(&site).args(["presign", "latest", "--expires", span]).output().expect("neo4j-backupd");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains(words), "{span}: {said}");
+    }
+    let directory = Site::simulated();
+    directory.backup("sim");
+    let refused = directory.run(&["presign", "latest"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("gives out no addresses"), "{refused:?}");
 }

@@ -320,6 +320,7 @@ fn ten_thousand_messages_of_wrong_types_crash_nothing() {
         "Status",
         "List",
         "Show",
+        "Presign",
         "History",
         "Jobs",
         "Restores",

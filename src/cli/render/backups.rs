@@ -3,7 +3,7 @@
 use super::super::output::{Output, lines};
 use super::{log, moment};
 use crate::base::bytes::human;
-use crate::operation::answer::{BackupDetail, BackupList, BackupRow, BackupState};
+use crate::operation::answer::{BackupDetail, BackupList, BackupRow, BackupState, PresignReport};
 use comfy_table::{Cell, Color};
 
 /// Digits of a checksum that a table on a terminal has room for; a pipe gets all of them.
@@ -100,6 +100,24 @@ pub(super) fn show(detail: &BackupDetail, output: &Output) -> String {
     for object in &manifest.objects {
         let key = object.encryption.as_ref().map_or("not encrypted".to_owned(), |e| format!("key {}", e.key_id));
         line("Object", format!("{} ({}, {}, {key})", object.key, human(object.stored.size), object.filters.join("+")));
+    }
+    text
+}
+
+/// An address a line, so that a pipe can take them; what they are on standard error's side of a terminal only.
+pub(super) fn presign(report: &PresignReport, output: &Output) -> String {
+    let mut text = String::new();
+    for object in &report.objects {
+        if output.terminal {
+            text.push_str(&format!("{} ({})\n  ", object.key, human(object.size)));
+        }
+        text.push_str(&format!("{}\n", object.url));
+    }
+    if output.terminal && output.legend {
+        let until = moment::at(report.expires_at, output);
+        text.push_str(&format!(
+            "good until {until}, for whoever has them; what they give is encrypted as it is stored\n"
+        ));
     }
     text
 }

@@ -27,6 +27,7 @@ pub fn answer(answer: &Answer, output: &Output) -> String {
         Answer::Status { targets } => status::status(targets, output),
         Answer::List(list) => backups::list(list, output),
         Answer::Show(detail) => backups::show(detail, output),
+        Answer::Presign(report) => backups::presign(report, output),
         Answer::History { jobs, events } => jobs::history(jobs, events, output),
         Answer::Jobs { jobs } => jobs::running(jobs, output),
         Answer::Restores { restores } => restores::restores(restores, output),

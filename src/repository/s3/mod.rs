@@ -17,6 +17,7 @@ mod fault;
 mod head;
 mod journal;
 mod listing;
+mod presign;
 mod reader;
 mod sweep;
 mod upload;
@@ -32,6 +33,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the store is asked to encrypt with, on top of our own encryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +144,10 @@ impl Store for S3Store {
         }
         head::delete(&self.bucket, key)?;
         Ok(true)
+    }
+
+    fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        presign::address(&self.bucket, key, lifetime).map(Some)
     }
 
     fn space(&self) -> Result<Option<Space>> {
