@@ -4,7 +4,7 @@ use super::{Ledger, parsed_option, time};
 use crate::base::Result;
 use crate::base::ids::{JobId, TargetName};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
 /// A job on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const COLUMNS: &str = "SELECT id, verb, target, state, started_at, ended_at, err
 impl Ledger {
     /// Takes a job on; its number is never used again.
     pub fn job_begin(&self, verb: &str, target: Option<&TargetName>, actor: &str) -> Result<JobId> {
-        let now = self.moment_of(target)?;
+        let now = self.now();
         self.transact(|transaction| {
             transaction.execute(
                 "INSERT INTO jobs (verb, target, actor, state, started_at, pid) VALUES (?1, ?2, ?3, 'running', ?4, ?5)",
@@ -44,11 +44,7 @@ impl Ledger {
 
     /// Records how a job ended. One that has ended already stays as it is.
     pub fn job_end(&self, id: JobId, state: &str, error: Option<(&str, &str)>) -> Result<()> {
-        let target: Option<Option<TargetName>> = self.with(|connection| {
-            let mut statement = connection.prepare_cached("SELECT target FROM jobs WHERE id = ?1")?;
-            statement.query_row([id.0 as i64], |row| parsed_option(row, 0)).optional()
-        })?;
-        let now = self.moment_of(target.flatten().as_ref())?;
+        let now = self.now();
         self.transact(|transaction| {
             transaction.execute(
                 "UPDATE jobs SET state = ?2, ended_at = ?3, error_code = ?4, message = ?5
@@ -57,10 +53,6 @@ impl Ledger {
             )?;
             Ok(())
         })
-    }
-
-    fn moment_of(&self, target: Option<&TargetName>) -> Result<i64> {
-        target.map_or(Ok(self.now()), |target| Ok(self.moment(target)?.as_microsecond()))
     }
 
     /// Jobs that have not ended, oldest first.

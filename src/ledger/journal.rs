@@ -119,9 +119,9 @@ impl Ledger {
         })
     }
 
-    /// Records a restore, or what more is known of it; `at` is this moment ([`Ledger::moment`]).
+    /// Records a restore, or what more is known of it; `at` is now.
     pub fn record_restore(&self, restore: &RestoreEntry) -> Result<()> {
-        let now = self.moment(&restore.target)?.as_microsecond();
+        let now = self.now();
         self.transact(|transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO restores

@@ -7,14 +7,12 @@
 //! - [`jobs`]: jobs, running and ended
 //! - [`journal`]: events and restores
 //! - [`log`]: the log's archive
-//! - [`moment`]: what happens is dated after what happened
 //! - [`standing`]: how a target stands, without reading every backup
 
 pub mod backups;
 pub mod jobs;
 pub mod journal;
 pub mod log;
-pub mod moment;
 mod schema;
 pub mod standing;
 

@@ -3,7 +3,7 @@
 //!
 //! - `anew`: several databases in one place
 //! - `apart`: repositories that are away in turn
-//! - `clocks`: a clock that is set back
+//! - `clocks`: a clock that was ahead
 //! - `merging`: small batches become larger ones
 //! - `older`: chains that an earlier release began
 //! - `restore`: to the end, to each transaction, to each time

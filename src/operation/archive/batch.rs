@@ -83,7 +83,7 @@ pub(super) fn write_all(
         task.check()?;
         task.phase("archiving the log", 0);
         // Whatever was committed before this moment is in what the reader gives, or there is nothing.
-        let taken_at = context.ledger.moment(&target.name)?;
+        let taken_at = context.clock.now();
         let Some(chunk) = group.reader.next(BATCH_BYTES_MAX, task)? else {
             return cover(context, target, source, group, taken_at);
         };

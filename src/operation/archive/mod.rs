@@ -183,8 +183,8 @@ impl Run<'_> {
                 self.target.name
             );
             self.failures.push(Error::new(Code::LogGap, text).with_hint(
-                "the database may have been exchanged meanwhile: run it again, and if it stays like that, `neo4j-backupctl check` \
-                 and `history` say since when",
+                "what was archived is newer than this by its date: the database was exchanged meanwhile, or the clock was ahead and is \
+                 right now. Run it again; each run takes a full backup until the clock has passed that date",
             ));
         }
         Ok(())

@@ -26,15 +26,14 @@ pub(super) fn compose(
     id: &BackupId,
     taken: Taken,
     duration: Duration,
-) -> Result<Manifest> {
-    let finished_at = context.ledger.moment(&target.name)?;
+) -> Manifest {
     let mut server = source.server.clone();
     server.facts.insert(FACT_OS_USER.to_owned(), source.owner.name.clone());
     server.facts.insert(FACT_SOURCE_BYTES.to_owned(), source.estimated_bytes.to_string());
     let version = env!("CARGO_PKG_VERSION");
     let sha256 =
         taken.objects.iter().find(|object| object.role == Role::Data).map(|object| object.stored.sha256.clone());
-    Ok(Manifest {
+    Manifest {
         document: BackupDocument::Backup,
         format: FORMAT,
         id: id.clone(),
@@ -42,7 +41,7 @@ pub(super) fn compose(
         engine: target.driver.engine(),
         db_name: source.database.clone(),
         created_at: id.stamp.timestamp(),
-        finished_at,
+        finished_at: context.clock.now(),
         duration_ms: duration.as_millis() as u64,
         downtime_ms: taken.downtime.as_millis() as u64,
         created_by: format!("neo4j-backupd {version}"),
@@ -60,7 +59,7 @@ pub(super) fn compose(
         warnings: taken.report.warnings,
         suspect: taken.report.suspect,
         note: request.note.clone(),
-    })
+    }
 }
 
 /// Completes the manifest for one repository and commits it. When this returns, the backup counts there.

@@ -241,7 +241,7 @@ fn finish(
     }
 
     task.phase("signing", 0);
-    let template = manifest::compose(context, target, request, source, shape.id, taken, watch.elapsed())?;
+    let template = manifest::compose(context, target, request, source, shape.id, taken, watch.elapsed());
     let mut last = None;
     let mut complete = Vec::new();
     for branch in branches.iter().filter(|branch| branch.is_alive()) {

@@ -112,11 +112,7 @@ pub(crate) fn claim(context: &Context, target: &Target, source: &Source, reposit
 /// The current second, or the next one of which no backup of this target has any object: one whose manifest was lost
 /// still has its name.
 fn free_id(context: &Context, target: &Target, kind: BackupKind, branches: &[Branch]) -> Result<BackupId> {
-    let moment = context.ledger.moment(&target.name)?;
-    // Where the record is ahead of the clock, the second that it ends in is taken.
-    let now = context.clock.now();
-    let stamp = if moment > now { Stamp::new(moment).next() } else { Stamp::new(now) };
-    let mut id = BackupId { target: target.name.clone(), stamp, kind };
+    let mut id = BackupId { target: target.name.clone(), stamp: Stamp::new(context.clock.now()), kind };
     loop {
         let key = crate::artifact::object_key::backup_manifest(&context.environment, &id)?;
         let stem = key.as_str().trim_end_matches("meta.json");

@@ -161,7 +161,8 @@ pub(super) fn make(
     let pieces: Vec<Piece> = signed.iter().map(|signed| piece(&signed.batch)).collect();
     let known = known_end(context, target, repository, base)?;
     let covered = known.as_ref().map(|end| (end.transaction, end.covered_until));
-    match plan::path(&base.mark, manifest.created_at.min(manifest.finished_at), &pieces, until, covered) {
+    let (begun, now) = (manifest.created_at.min(manifest.finished_at), context.clock.now());
+    match plan::path(&base.mark, begun, &pieces, until, covered, now) {
         Ok(Path { pieces: chosen, end, cut }) => {
             check_reached(target, repository, (until, cut), &end, &damaged, known.as_ref())?;
             check_links(&chosen, &signed)?;
@@ -191,25 +192,41 @@ pub(super) fn make(
                 let why = format!("nothing is archived between that and the full backup that ends with {next}");
                 Err(gap(target, repository, &end, &why))
             }
-            None => {
-                let text = format!(
-                    "the archive of {} in repository {} ends with {}{}, and is known to hold everything up to {covered_until}",
-                    target.name,
-                    repository.name(),
-                    log_point::named(manifest.engine, end.transaction),
-                    end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
-                );
-                // The same number may be in several histories: the backup says which one is meant.
-                Err(Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
-                    "`neo4j-backupctl restore {} {} {}` restores all that is archived of lineage {}",
-                    target.name,
-                    manifest.id,
-                    log_point::option(manifest.engine, end.transaction),
-                    base.history.lineage
-                )))
-            }
+            None => Err(beyond(target, repository, manifest, &base.history, &end, covered_until)),
         },
     }
+}
+
+/// The archive does not reach the target; how far it does.
+fn beyond(
+    target: &Target,
+    repository: &Repository,
+    manifest: &Manifest,
+    history: &History,
+    end: &LogMark,
+    covered_until: Option<Timestamp>,
+) -> Error {
+    let holds = match covered_until {
+        Some(until) => format!("is known to hold everything up to {until}"),
+        None => "what it holds after that is not known: it was dated by a clock that was ahead, and the next increment sets that \
+                 right"
+            .to_owned(),
+    };
+    let text = format!(
+        "the archive of {} in repository {} ends with {}{}, and {holds}",
+        target.name,
+        repository.name(),
+        log_point::named(manifest.engine, end.transaction),
+        end.committed_at.map_or(String::new(), |time| format!(" of {time}")),
+    );
+    // The same number may be in several histories: the backup says which one is meant.
+    Error::new(Code::RestoreTargetUnreachable, text).with_hint(format!(
+        "`neo4j-backupctl restore {} {} {}` restores all that is archived of lineage {}",
+        target.name,
+        manifest.id,
+        log_point::option(manifest.engine, end.transaction),
+        history.lineage
+    ))
 }
 
 /// A base whose last transaction is another one in the log beside it is of another history, however it came there.

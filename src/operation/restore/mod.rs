@@ -195,7 +195,7 @@ fn estimate(context: &Context, target: &Target, report: &RestoreReport) -> Resul
 /// `TARGET-STAMP`; the stamp is moved on while something of that name is on record, in the ledger or as staging.
 fn restore_name(context: &Context, target: &Target) -> Result<String> {
     let taken: Vec<String> = records::restores(context)?.into_iter().map(|restore| restore.restore).collect();
-    let mut stamp = Stamp::new(context.ledger.moment(&target.name)?);
+    let mut stamp = Stamp::new(context.clock.now());
     loop {
         let name = format!("{}-{stamp}", target.name);
         if !taken.contains(&name) && !staging::is_recorded(context, &name) {

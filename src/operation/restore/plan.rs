@@ -77,8 +77,8 @@ pub(super) enum Obstacle {
     Beyond {
         /// Where it ends.
         end: LogMark,
-        /// Up to when it is known to hold everything.
-        covered_until: Timestamp,
+        /// Up to when it is known to hold everything; `None` where all that is known was dated by a clock that was ahead.
+        covered_until: Option<Timestamp>,
     },
 }
 
@@ -122,13 +122,15 @@ pub(super) fn admits(until: RecoveryTarget, transaction: u64, ended_at: Timestam
 }
 
 /// The shortest way from a base to the target. `pieces` are those of the base's history, in any order; `known` is the
-/// transaction that the whole archive of that history is known to end with, and up to when it then holds everything.
+/// transaction that the whole archive of that history is known to end with, and up to when it then holds everything. What says
+/// that it holds everything up to a time that comes after `now` was dated by a clock that was ahead, and says nothing.
 pub(super) fn path(
     base: &LogMark,
     base_taken_at: Timestamp,
     pieces: &[Piece],
     until: RecoveryTarget,
     known: Option<(u64, Timestamp)>,
+    now: Timestamp,
 ) -> Result<Path, Obstacle> {
     if until == RecoveryTarget::Immediate || reaches(base.transaction, None, until) {
         return Ok(Path { pieces: Vec::new(), end: base.clone(), cut: false });
@@ -155,10 +157,10 @@ pub(super) fn path(
     let taken = last.map_or(base_taken_at, |piece| piece.taken_at).max(base_taken_at);
     // What is known of the archive's end says nothing of a way that does not lead there.
     let covered = known.filter(|(transaction, _)| *transaction <= end.transaction).map(|(_, covered)| covered);
-    let covered_until = covered.map_or(taken, |covered| covered.max(taken));
+    let covered_until = covered.into_iter().chain([taken]).filter(|until| *until <= now).max();
     let complete = match until {
         RecoveryTarget::End | RecoveryTarget::Point(_) => true,
-        RecoveryTarget::Time(time) => time <= covered_until,
+        RecoveryTarget::Time(time) => covered_until.is_some_and(|until| time <= until),
         _ => false,
     };
     match complete {

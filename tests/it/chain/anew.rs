@@ -11,7 +11,7 @@ use neo4j_backup_agent::driver::sim::log;
 use std::fs;
 
 /// Another database in the place of the one that was there.
-pub(super) fn make_anew(site: &Site) {
+fn make_anew(site: &Site) {
     fs::remove_dir_all(site.path("database")).expect("drop it");
     neo4j_backup_agent::driver::sim::populate(&site.path("database"), 12, 40_000).expect("populate");
     fs::write(site.path("database/identity"), "sim-anew\n").expect("identity");

@@ -30,7 +30,7 @@ fn base(lineage: u32, sequence: u64, transaction: u64) -> Base {
 }
 
 fn way(base: u64, pieces: &[Piece], until: RecoveryTarget) -> Result<Vec<usize>, Obstacle> {
-    path(&mark(base), at(base), pieces, until, None).map(|path| path.pieces)
+    path(&mark(base), at(base), pieces, until, None, Timestamp::MAX).map(|path| path.pieces)
 }
 
 #[test]
@@ -87,15 +87,18 @@ fn what_is_missing_is_named_and_what_lies_beyond_is_refused() {
     assert_eq!(way(5, &pieces, RecoveryTarget::Time(at(20))), hole, "the next one may hold an earlier one");
     assert_eq!(way(5, &pieces, RecoveryTarget::Transaction(20)), Ok(vec![0, 1]));
     assert_eq!(way(25, &pieces, RecoveryTarget::End), Err(Obstacle::Hole { after: mark(25), next: 2 }));
-    let beyond = |end, covered| Err(Obstacle::Beyond { end: mark(end), covered_until: at(covered) });
+    let beyond = |end, covered| Err(Obstacle::Beyond { end: mark(end), covered_until: Some(at(covered)) });
     assert_eq!(way(30, &pieces, RecoveryTarget::Transaction(41)), beyond(40, 40));
     assert_eq!(way(30, &pieces, RecoveryTarget::Time(at(41))), beyond(40, 40));
     assert_eq!(way(50, &pieces, RecoveryTarget::Transaction(51)), beyond(50, 50));
     // Nothing was committed since, and the archive is known to have looked.
-    let known = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((40, at(100))));
+    let known = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((40, at(100))), Timestamp::MAX);
     assert_eq!(known.map(|path| (path.pieces, path.cut)), Ok((vec![2], false)));
+    // A clock that was ahead has dated it, and all that is known besides is the last batch.
+    let dated = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(50)), Some((40, at(100))), at(60));
+    assert_eq!(dated.map(|path| path.pieces), beyond(40, 40));
     // It is known of an archive that goes on behind what is there.
-    let other = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((41, at(100))));
+    let other = path(&mark(30), at(30), &pieces, RecoveryTarget::Time(at(99)), Some((41, at(100))), Timestamp::MAX);
     assert_eq!(other.map(|path| path.pieces), beyond(40, 40));
 }
 
@@ -169,7 +172,7 @@ proptest! {
             // `bases_for` never gives such a base.
             return Ok(());
         }
-        match path(&base, at(from), &pieces, until, None) {
+        match path(&base, at(from), &pieces, until, None, Timestamp::MAX) {
             Ok(path) => {
                 let mut here = base.clone();
                 for (number, index) in path.pieces.iter().enumerate() {
