@@ -76,7 +76,7 @@ pub(super) enum Obstacle {
     /// The archive ends before the target.
     Beyond {
         /// Where it ends.
-        end: LogMark,
+        end: Box<LogMark>,
         /// Up to when it is known to hold everything; `None` where all that is known was dated by a clock that was ahead.
         covered_until: Option<Timestamp>,
     },
@@ -165,7 +165,7 @@ pub(super) fn path(
     };
     match complete {
         true => Ok(Path { pieces: walked.way, end, cut: false }),
-        false => Err(Obstacle::Beyond { end, covered_until }),
+        false => Err(Obstacle::Beyond { end: Box::new(end), covered_until }),
     }
 }
 

@@ -87,7 +87,7 @@ fn what_is_missing_is_named_and_what_lies_beyond_is_refused() {
     assert_eq!(way(5, &pieces, RecoveryTarget::Time(at(20))), hole, "the next one may hold an earlier one");
     assert_eq!(way(5, &pieces, RecoveryTarget::Transaction(20)), Ok(vec![0, 1]));
     assert_eq!(way(25, &pieces, RecoveryTarget::End), Err(Obstacle::Hole { after: mark(25), next: 2 }));
-    let beyond = |end, covered| Err(Obstacle::Beyond { end: mark(end), covered_until: Some(at(covered)) });
+    let beyond = |end, covered| Err(Obstacle::Beyond { end: Box::new(mark(end)), covered_until: Some(at(covered)) });
     assert_eq!(way(30, &pieces, RecoveryTarget::Transaction(41)), beyond(40, 40));
     assert_eq!(way(30, &pieces, RecoveryTarget::Time(at(41))), beyond(40, 40));
     assert_eq!(way(50, &pieces, RecoveryTarget::Transaction(51)), beyond(50, 50));
