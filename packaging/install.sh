@@ -53,3 +53,6 @@ for page in man1/neo4j-backupctl.1 man8/neo4j-backupd.8 man5/neo4j-backup.toml.5
 doc=/usr/share/doc/neo4j-backup-agent
 made "$doc/examples/config.toml" "$ctl" config template
 for text in README.md SECURITY.md docs/*.md; do put 0644 "$text" "$doc/${text##*/}"; done
+for sample in packaging/cloud/* packaging/cloud/terraform/*; do
+    [ -d "$sample" ] || put 0644 "$sample" "$doc/${sample#packaging/}"
+done
