@@ -3,6 +3,10 @@
 
 #[path = "tidy/catalog.rs"]
 mod catalog;
+#[path = "tidy/cloud.rs"]
+mod cloud;
+#[path = "tidy/cloud_forms.rs"]
+mod cloud_forms;
 #[path = "tidy/commands.rs"]
 mod commands;
 #[path = "tidy/documents.rs"]
@@ -22,7 +26,10 @@ use std::fs;
 fn written() -> Vec<(String, String)> {
     let mut written = Vec::new();
     for directory in ["src", "tests", "testing", "docs", "scripts", ".ci", "packaging", "systemd", "debian"] {
-        written.extend(files(directory, &[".rs", ".md", ".sh", ".toml", ".service", ".timer", "run", "README"]));
+        written.extend(files(
+            directory,
+            &[".rs", ".md", ".sh", ".toml", ".service", ".timer", "run", "README", ".yml", ".tf"],
+        ));
     }
     for name in ["Makefile", "Cargo.toml", "deny.toml", "README.md", "CHANGELOG.md", "SECURITY.md"] {
         let text = fs::read_to_string(root().join(name)).unwrap_or_else(|cause| panic!("{name}: {cause}"));
