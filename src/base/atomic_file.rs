@@ -45,7 +45,12 @@ pub fn copy(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
 /// Has a temporary file filled, which then takes the name.
 fn through_another(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let temporary = temporary_beside(path);
-    let written = filled(&temporary, mode, fill).and_then(|()| fs::rename(&temporary, path));
+    let written = (|| {
+        let mut file = open_new(&temporary, mode)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
     if let Err(cause) = written {
         let _ = fs::remove_file(&temporary);
         return Err(Error::io("writing", path, cause));
@@ -56,23 +61,23 @@ fn through_another(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::R
 /// Makes a file that is not there yet, durable when it returns. `OBJECT_CONFLICT` if there is one, which stays as it is; where
 /// it cannot be written whole, it is taken away again: half of a key must not be taken for one.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    match filled(path, mode, |file| file.write_all(content)) {
-        Ok(()) => sync_parent(path),
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::new(Code::ObjectConflict, format!("{} is there already and is left as it is", path.display()))
-                .with_hint("look what it says; move it away, or choose another name"))
+    // Only what was opened here is ours to take away: without a free descriptor, this fails over a file that is there.
+    let mut file = open_new(path, mode).map_err(|cause| match cause.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Error::new(Code::ObjectConflict, format!("{} is there already and is left as it is", path.display()))
+                .with_hint("look what it says; move it away, or choose another name")
         }
-        Err(cause) => {
-            let _ = fs::remove_file(path);
-            Err(Error::io("writing", path, cause))
-        }
+        _ => Error::io("making", path, cause),
+    })?;
+    if let Err(cause) = file.write_all(content).and_then(|()| file.sync_all()) {
+        let _ = fs::remove_file(path);
+        return Err(Error::io("writing", path, cause));
     }
+    sync_parent(path)
 }
 
-fn filled(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    fill(&mut file)?;
-    file.sync_all()
+fn open_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 /// Makes directory entries durable: creations, renames and removals inside `directory`.

@@ -132,6 +132,8 @@ mod tests {
         assert_eq!(value("# a.b=x\n!a.b=x\n  # a.b=x \\\na.b=y").as_deref(), Some("y"), "a comment does not go on");
         assert_eq!(value("a.b=x\\\\\nc=d").as_deref(), Some("x\\"), "two backslashes are one");
         assert_eq!(value("a.b==x").as_deref(), Some("=x"));
+        assert_eq!(value("a.b = no\n\nx=y\na.b=yes # no comment\n").as_deref(), Some("yes # no comment"));
+        assert_eq!(value("a.b=a=b").as_deref(), Some("a=b"));
         assert_eq!(value("a\\:b=x\na.b").as_deref(), Some(""));
         assert_eq!(parse("a\\:b=x").remove("a:b").as_deref(), Some("x"));
     }

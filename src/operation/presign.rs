@@ -1,18 +1,17 @@
 //! `presign`: addresses from which the objects of one backup can be fetched for a while, by somebody without credentials.
 //! What they give is encrypted as it is stored; whoever has one can read it, so they are given to whoever may restore.
 
-use crate::artifact::manifest::SignedManifest;
 use crate::artifact::object_key;
+use crate::base::ids::BackupId;
 use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::operation::answer::{Address, PresignReport};
 use crate::operation::context::{Context, Target};
 use crate::operation::select;
-use crate::repository::catalog::Repository;
 use std::time::Duration;
 
 /// Longest life of an address: no store signs for more.
-pub const LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+const LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Addresses of everything that belongs to a backup, from the first repository that has it and gives out any.
 pub fn run(context: &Context, backup: &str, lifetime: Duration, task: &Task) -> Result<PresignReport> {
@@ -44,40 +43,26 @@ pub fn run(context: &Context, backup: &str, lifetime: Duration, task: &Task) -> 
     }))
 }
 
+/// The manifest and what it names; `None` where the repository has no addresses. An address of what is not there helps nobody.
 fn in_repository(
     context: &Context,
     target: &Target,
     name: &str,
-    id: &crate::base::ids::BackupId,
+    id: &BackupId,
     lifetime: Duration,
 ) -> Result<Option<Vec<Address>>> {
     let repository = context.repository(target, name)?;
     let signed = repository.find_manifest(&context.environment, id)?;
+    let manifest = object_key::backup_manifest(&context.environment, id)?;
+    let named = signed.manifest.objects.into_iter().map(|object| object.key);
     let mut addresses = Vec::new();
-    for (key, size) in objects(context, &repository, &signed)? {
+    for key in std::iter::once(manifest).chain(named) {
         let Some(url) = repository.store().presign(&key, lifetime)? else { return Ok(None) };
-        addresses.push(Address { key, size, url });
+        let Some(info) = repository.store().stat(&key)? else {
+            return Err(Error::new(Code::BackupCorrupted, format!("{key} of {id} is missing in repository {name}"))
+                .with_hint(format!("`neo4j-backupctl verify {id}` says what else is wrong")));
+        };
+        addresses.push(Address { key, size: info.size, url });
     }
     Ok(Some(addresses))
-}
-
-/// The manifest and what it names, as the store has it: an address of what is not there helps nobody.
-fn objects(
-    context: &Context,
-    repository: &Repository,
-    signed: &SignedManifest,
-) -> Result<Vec<(object_key::ObjectKey, u64)>> {
-    let manifest = object_key::backup_manifest(&context.environment, &signed.manifest.id)?;
-    let named = signed.manifest.objects.iter().map(|object| object.key.clone());
-    std::iter::once(manifest)
-        .chain(named)
-        .map(|key| match repository.store().stat(&key)? {
-            Some(info) => Ok((key, info.size)),
-            None => Err(Error::new(
-                Code::BackupCorrupted,
-                format!("{key} of {} is missing in repository {}", signed.manifest.id, repository.name()),
-            )
-            .with_hint(format!("`neo4j-backupctl verify {}` says what else is wrong", signed.manifest.id))),
-        })
-        .collect()
 }

@@ -3,10 +3,10 @@
 //! - [`host`]: the host, seen through a root directory, so that tests can fake one
 //! - [`neo4j`], [`postgresql`]: what each leaves where
 //! - [`servers`]: which servers there are at all, for who begins a configuration
-//! - [`server_files`]: how their configuration files are read
+//! - [`postgresql_conf`]: how `postgresql.conf` is read; `neo4j.conf` is read by [`crate::base::neo4j_conf`]
 
 pub mod host;
 pub mod neo4j;
 pub mod postgresql;
-pub mod server_files;
+pub mod postgresql_conf;
 pub mod servers;

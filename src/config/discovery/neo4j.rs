@@ -146,20 +146,19 @@ fn bolt(reader: &mut TargetReader<'_, '_>, server: &Neo4jConf, conf: &Path) -> O
 }
 
 fn bolt_address(server: &Neo4jConf) -> Option<String> {
-    let get = |name: &str| server.get(name);
-    if get("server.bolt.enabled").is_some_and(|enabled| enabled.eq_ignore_ascii_case("false")) {
+    if server.get("server.bolt.enabled").is_some_and(|enabled| enabled.eq_ignore_ascii_case("false")) {
         return None;
     }
-    let listen = get("server.bolt.listen_address").unwrap_or_default();
+    let listen = server.get("server.bolt.listen_address").unwrap_or_default();
     let (host, port) = listen.rsplit_once(':').unwrap_or((listen, ""));
-    let host = if host.is_empty() { get("server.default_listen_address").unwrap_or_default() } else { host };
+    let host = if host.is_empty() { server.get("server.default_listen_address").unwrap_or_default() } else { host };
     let host = match host {
         "" | "0.0.0.0" | "localhost" => "127.0.0.1",
         "[::]" | "::" => "[::1]",
         other => other,
     };
     let port: u16 = if port.is_empty() { BOLT_PORT } else { port.parse().ok()? };
-    let secure = get("server.bolt.tls_level").is_some_and(|level| level.eq_ignore_ascii_case("REQUIRED"));
+    let secure = server.get("server.bolt.tls_level").is_some_and(|level| level.eq_ignore_ascii_case("REQUIRED"));
     let address = format!("{}://{host}:{port}", if secure { "bolt+ssc" } else { "bolt" });
     crate::config::text_rules::bolt(&address).ok().map(|()| address)
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL: clusters of Debian's tools below `/etc/postgresql`, the places of other packages and of container
 //! images, or a data directory that is given.
 
-use super::server_files::{self, ServerSettings};
+use super::postgresql_conf::{self, ServerSettings};
 use crate::config::kind;
 use crate::config::settings::{PostgresFull, PostgresSettings, ServiceSettings};
 use crate::config::targets::TargetReader;
@@ -144,12 +144,12 @@ fn debian_cluster(reader: &TargetReader<'_, '_>, name: &str) -> Cluster {
     let host = reader.r.host;
     let directory = Path::new(CLUSTERS).join(name);
     let conf = directory.join("postgresql.conf");
-    let mut server = server_files::postgresql(&host, &conf);
+    let mut server = postgresql_conf::postgresql(&host, &conf);
     let data = server.get("data_directory").filter(|path| path.starts_with('/'));
     let data = data.map(|path| (PathBuf::from(path), conf.display().to_string()));
     if let Some((path, _)) = &data {
         // ALTER SYSTEM writes here, and the server reads it last.
-        server.extend(server_files::postgresql(&host, &path.join("postgresql.auto.conf")));
+        server.extend(postgresql_conf::postgresql(&host, &path.join("postgresql.auto.conf")));
     }
     Cluster {
         name: Some(name.to_owned()),
@@ -168,8 +168,8 @@ fn plain_cluster(reader: &TargetReader<'_, '_>, data: PathBuf, how: String) -> C
         Some(directory) => Path::new(&directory).join("postgresql.conf"),
         None => data.join("postgresql.conf"),
     };
-    let mut server = server_files::postgresql(&host, &conf);
-    server.extend(server_files::postgresql(&host, &data.join("postgresql.auto.conf")));
+    let mut server = postgresql_conf::postgresql(&host, &conf);
+    server.extend(postgresql_conf::postgresql(&host, &data.join("postgresql.auto.conf")));
     let version = host.read(&data.join("PG_VERSION")).map(|text| text.trim().to_owned());
     let version = version.filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !text.is_empty());
     Cluster { version, data: Some((data, how)), server, server_file: conf, ..Cluster::default() }

@@ -4,7 +4,7 @@
 use super::host::{Host, UNIT_DIRECTORIES};
 use super::neo4j::{PACKAGE_CONF, PACKAGE_HOME, PACKAGE_UNIT};
 use super::postgresql::CLUSTERS;
-use super::server_files;
+use super::postgresql_conf;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -117,7 +117,7 @@ fn packages(host: &Host<'_>, found: &mut Found) {
             if crate::config::text_rules::cluster(&cluster).is_err() || !host.is_file(&conf) {
                 continue;
             }
-            let said = server_files::postgresql(host, &conf).remove("data_directory").map(PathBuf::from);
+            let said = postgresql_conf::postgresql(host, &conf).remove("data_directory").map(PathBuf::from);
             let place = said.unwrap_or_else(|| Path::new("/var/lib/postgresql").join(&cluster));
             let unit = format!("postgresql@{version}-{name}.service");
             let unit = host.unit_file(&unit).map(|_| unit);

@@ -3,7 +3,7 @@
 use super::bolt::{Cypher, is_refused_login};
 use super::installation::{self, Match};
 use super::layout::SYSTEM;
-use super::{Neo4jDriver, census, occupancy, whereabouts};
+use super::{Neo4jDriver, census, occupancy};
 use crate::base::Code;
 use crate::base::ids::BackupKind;
 use crate::base::task::{Severity, Task};
@@ -100,9 +100,7 @@ fn files(driver: &Neo4jDriver, task: &Task, found: &mut Vec<Finding>) -> bool {
         found.push(finding("locks-unreadable", Severity::Error, error.message(), error.hint()));
     } else if let Err(error) = driver.check_whereabouts(&layout, task) {
         found.push(finding("data-elsewhere", Severity::Error, error.message(), error.hint()));
-    } else if driver.server_version(task).edition != "enterprise"
-        && let Err(error) = whereabouts::check_open(&layout, &driver.settings.database, STARTING, task)
-    {
+    } else if let Err(error) = driver.check_open(&layout, &driver.server_version(task).edition, STARTING, task) {
         found.push(finding("database-not-open", Severity::Error, error.message(), error.hint()));
     }
     crate::driver::Driver::is_running(driver, task).unwrap_or(false)

@@ -61,10 +61,10 @@ use std::time::Duration;
 
 /// How long a stopped server's process may take to disappear, or a tool that a killed agent left at work.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server that starts may take from opening its directory to opening a database, before its recovery.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a server that starts may take from opening its directory to opening a database, before its recovery.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a server's parts are and how to reach it.
 #[derive(Clone, Debug)]
@@ -141,6 +141,14 @@ impl Neo4jDriver {
 
     fn check_whereabouts(&self, layout: &Layout, task: &Task) -> Result<()> {
         whereabouts::check(layout, &self.databases(), &self.settings.home, self.bolt().as_ref(), task)
+    }
+
+    /// Enterprise has databases that are stopped while it runs: of those nothing is asked.
+    fn check_open(&self, layout: &Layout, edition: &str, patience: Duration, task: &Task) -> Result<()> {
+        if edition == "enterprise" {
+            return Ok(());
+        }
+        whereabouts::check_open(layout, &self.settings.database, patience, task)
     }
 
     fn admin(&self, user: Option<OsUser>) -> Admin {
@@ -283,10 +291,7 @@ impl Driver for Neo4jDriver {
         let owner = layout.owner(&self.settings.database)?;
         let store_id = self.store_id(&layout)?;
         let Installed { mut version, edition } = self.server_version(task);
-        // Enterprise has databases that are stopped while it runs.
-        if edition != "enterprise" {
-            whereabouts::check_open(&layout, &self.settings.database, OPEN_TIMEOUT, task)?;
-        }
+        self.check_open(&layout, &edition, OPEN_TIMEOUT, task)?;
         if version.is_empty() {
             version = self.admin_version(task)?;
         }

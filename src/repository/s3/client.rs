@@ -57,6 +57,8 @@ pub(super) struct Patience {
     pub(super) first_pause: Duration,
     /// No pause is longer.
     pub(super) longest_pause: Duration,
+    /// From the end of an upload to its last look: a part that was on its way may make an upload again of what was ended.
+    pub(super) latecomers: Duration,
 }
 
 impl Default for Patience {
@@ -73,6 +75,7 @@ impl Default for Patience {
             transfer_attempts: 30,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
+            latecomers: Duration::from_secs(900),
         }
     }
 }
@@ -100,9 +103,11 @@ pub(super) struct Bucket {
 
 /// The clients as they were made.
 struct Made {
-    clients: Clients,
-    /// [`Clients::quick`] when the store was reached before.
+    /// [`Clients::quick`] before the store has answered.
+    hasty: Client,
+    /// [`Clients::quick`] afterwards.
     steady: Client,
+    transfer: Client,
 }
 
 impl Bucket {
@@ -152,8 +157,8 @@ impl Bucket {
                 none.insert(self.bridge.wait(async move { connect(&settings, &patience, keys).await })??)
             }
         };
-        let quick = if self.reached.load(Ordering::Relaxed) { &made.steady } else { &made.clients.quick };
-        Ok(Clients { quick: quick.clone(), transfer: made.clients.transfer.clone() })
+        let quick = if self.reached.load(Ordering::Relaxed) { &made.steady } else { &made.hasty };
+        Ok(Clients { quick: quick.clone(), transfer: made.transfer.clone() })
     }
 
     /// Carries a call out.
@@ -230,11 +235,9 @@ async fn connect(settings: &S3StoreSettings, patience: &Patience, keys: Option<(
         Client::from_conf(config.build())
     };
     Ok(Made {
-        clients: Clients {
-            quick: client(patience.attempts, patience.attempt, patience.operation),
-            transfer: client(patience.transfer_attempts, patience.transfer_attempt, patience.transfer_operation),
-        },
+        hasty: client(patience.attempts, patience.attempt, patience.operation),
         steady: client(patience.transfer_attempts, patience.attempt, patience.operation),
+        transfer: client(patience.transfer_attempts, patience.transfer_attempt, patience.transfer_operation),
     })
 }
 

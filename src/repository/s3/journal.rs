@@ -42,6 +42,8 @@ pub(super) struct Begun {
     pub(super) at: Timestamp,
     /// The store's id of it; `None` if the writer was killed before it came.
     pub(super) upload: Option<String>,
+    /// When it was ended first, by its writer or a sweep.
+    pub(super) ended: Option<Timestamp>,
 }
 
 /// Records of dead writers, which are locked by whoever asked, and what living ones say.
@@ -151,6 +153,11 @@ impl Record {
         self.add(&format!("upload {upload}\n"))
     }
 
+    /// Adds that the upload was ended now: what comes of it later is to be ended too.
+    pub(super) fn ended(&mut self) -> Result<()> {
+        self.add(&format!("ended {}\n", SystemClock.now()))
+    }
+
     /// Takes the upload off the record: nothing of it is left to be ended.
     pub(super) fn remove(self) -> Result<()> {
         atomic_file::remove(&self.path)
@@ -171,6 +178,7 @@ fn parse(text: &str) -> Option<Begun> {
         name: value("name").filter(|name| !name.is_empty())?.to_owned(),
         at: value("at")?.parse().ok()?,
         upload: value("upload").filter(|id| !id.is_empty()).map(str::to_owned),
+        ended: value("ended").and_then(|at| at.parse().ok()),
     })
 }
 
@@ -212,12 +220,14 @@ mod tests {
 
     #[test]
     fn a_record_cut_at_any_byte_says_what_was_whole() {
-        let text = "name p/a\nat 2026-11-20T02:00:00Z\nupload xyz\n";
+        let text = "name p/a\nat 2026-11-20T02:00:00Z\nupload xyz\nended 2026-11-20T02:01:00Z\n";
         let at = "2026-11-20T02:00:00Z".parse().expect("time");
-        let (named, whole) = (text.find("upload").expect("there"), text.len());
+        let (named, given, whole) =
+            (text.find("upload").expect("there"), text.find("ended").expect("there"), text.len());
         for end in 0..=whole {
-            let upload = (end == whole).then(|| "xyz".to_owned());
-            let expected = (end >= named).then(|| Begun { name: "p/a".to_owned(), at, upload });
+            let upload = (end >= given).then(|| "xyz".to_owned());
+            let ended = (end == whole).then(|| "2026-11-20T02:01:00Z".parse().expect("time"));
+            let expected = (end >= named).then(|| Begun { name: "p/a".to_owned(), at, upload, ended });
             assert_eq!(parse(&text[..end]), expected, "{end}");
         }
     }

@@ -13,7 +13,8 @@ pub(super) fn address(bucket: &Bucket, key: &ObjectKey, lifetime: Duration) -> R
             .with_hint("an address is good for at least a second and at most seven days")
     })?;
     let request = bucket.clients()?.quick.get_object().bucket(&bucket.settings.bucket).key(bucket.name(key.as_str()));
-    let signed = bucket.call(async move { request.presigned(config).await })?;
-    let signed = signed.map_err(|failure| bucket.error("signing an address for", "s3:GetObject", key, failure))?;
+    // The store answers nothing here, so this is no call of it.
+    let signed = bucket.bridge.wait(async move { request.presigned(config).await })?;
+    let signed = signed.map_err(|cause| bucket.error("signing an address for", "s3:GetObject", key, cause.into()))?;
     Ok(signed.uri().to_owned())
 }

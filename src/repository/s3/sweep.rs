@@ -12,15 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 /// when the clocks differ by more.
 const CLOCKS_DIFFER_MAX: SignedDuration = SignedDuration::from_mins(15);
 
-/// How long an upload's record may outlive its writer where a store says of every upload that it was there.
-const LATECOMERS_MAX: SignedDuration = SignedDuration::from_hours(1);
-
 /// Ends every recorded upload whose writer is dead; returns the names of their objects. Without a record nothing is
 /// asked of the store.
 pub(super) fn sweep(bucket: &Bucket, journal: &Journal) -> Result<Vec<String>> {
     let (dead, living) = journal.sort()?;
     let mut ended = Vec::new();
-    for (record, begun) in dead {
+    for (mut record, begun) in dead {
         let found = match &begun.upload {
             Some(id) => vec![id.clone()],
             // The writer was killed while it waited for the id. A living writer that waits for one under the same name
@@ -32,10 +29,13 @@ pub(super) fn sweep(bucket: &Bucket, journal: &Journal) -> Result<Vec<String>> {
         for id in &found {
             was_there |= abort(bucket, &begun.name, id)?;
         }
-        // A part that was on its way when its writer was killed may make an upload again of what was ended just now: the next
-        // sweep looks once more.
-        if !was_there || SystemClock.now().duration_since(begun.at) > LATECOMERS_MAX {
-            record.remove()?;
+        // Not there is not yet over: a part may still be on its way, or the request for the upload itself.
+        match begun.ended {
+            None => record.ended()?,
+            Some(at) if SystemClock.now().duration_since(at).abs().unsigned_abs() >= bucket.patience.latecomers => {
+                record.remove()?;
+            }
+            Some(_) => {}
         }
         if was_there {
             ended.push(begun.name);

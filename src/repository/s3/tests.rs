@@ -24,6 +24,7 @@ const IMPATIENT: Patience = Patience {
     transfer_attempts: 6,
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(2),
+    latecomers: Duration::ZERO,
 };
 
 /// A store on a faulty server, and the directory of its records.

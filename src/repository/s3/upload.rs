@@ -163,7 +163,10 @@ impl Upload {
         self.parts.abort_all();
         while block(self.parts.join_next()).is_some() {}
         match abort(&self.bucket, &self.bucket.name(self.key.as_str()), &self.id) {
-            Ok(_) if under_way => {}
+            Ok(_) if under_way => {
+                // Without that line the next sweep counts from its own look.
+                let _ = self.record.ended();
+            }
             Ok(_) => {
                 // A record that stays is found to stand for nothing by the next sweep.
                 let _ = self.record.remove();

@@ -178,13 +178,19 @@ fn an_abandoned_upload_is_ended_and_off_the_record() {
     assert_eq!((contents.uploads.len(), contents.objects.len(), bench.records()), (0, 0, 0));
 }
 
-#[test]
-fn an_upload_that_could_not_be_ended_is_swept_later() {
+/// A bucket with an upload that its writer began and could not end.
+fn left_under_way() -> Bench {
     let bench =
         bench(first(IMPATIENT.transfer_attempts, "DELETE", || Fault::Instead(Reply::error(500, "InternalError"))));
     let mut writer = bench.store.create(&key("large")).expect("create");
     writer.write_all(&large()).expect("write");
     drop(writer);
+    bench
+}
+
+#[test]
+fn an_upload_that_could_not_be_ended_is_swept_later() {
+    let bench = left_under_way();
     assert_eq!((bench.server.contents().uploads.len(), bench.records()), (1, 1));
     assert_eq!(bench.store.sweep().expect("sweep"), ["large"]);
     assert_eq!((bench.server.contents().uploads.len(), bench.records()), (0, 1));
@@ -194,11 +200,7 @@ fn an_upload_that_could_not_be_ended_is_swept_later() {
 
 #[test]
 fn a_part_that_arrives_after_the_end_is_ended_by_the_next_sweep() {
-    let bench =
-        bench(first(IMPATIENT.transfer_attempts, "DELETE", || Fault::Instead(Reply::error(500, "InternalError"))));
-    let mut writer = bench.store.create(&key("large")).expect("create");
-    writer.write_all(&large()).expect("write");
-    drop(writer);
+    let bench = left_under_way();
     let begun = bench.server.contents().uploads.clone();
     assert_eq!(bench.store.sweep().expect("sweep"), ["large"]);
     // The store takes in what was on its way, and has the upload again.
