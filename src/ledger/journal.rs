@@ -1,5 +1,6 @@
 //! Events and restores: what happened on this host, and who asked for it.
 
+use super::log::order::{self, When};
 use super::{Ledger, parsed, parsed_option, time};
 use crate::base::Result;
 use crate::base::ids::{BackupId, JobId, TargetName};
@@ -53,6 +54,16 @@ pub struct RestoreEntry {
     pub reached: Option<ReachedEntry>,
     /// Batches of the log that it replayed.
     pub batches: u64,
+    /// Its number among what was done to the target; given when it is recorded, 0 = by an earlier release. See
+    /// [`super::log::order`].
+    pub number: u64,
+}
+
+impl RestoreEntry {
+    /// When it was made.
+    pub fn when(&self) -> When {
+        When { number: self.number, at: self.at }
+    }
 }
 
 /// Where in a database's log a restore arrived.
@@ -70,7 +81,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy, ",
-            "stream, lineage, reached, batches FROM restores ",
+            "stream, lineage, reached, batches, number FROM restores ",
             $rest
         )
     };
@@ -123,11 +134,12 @@ impl Ledger {
     pub fn record_restore(&self, restore: &RestoreEntry) -> Result<()> {
         let now = self.now();
         self.transact(|transaction| {
+            let number = order::next(transaction, &restore.target)?;
             transaction.execute(
                 "INSERT OR REPLACE INTO restores
                  (name, target, backup, at, directory, in_place, set_aside, plain_bytes, duration_ms, healthy,
-                  stream, lineage, reached, batches)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                  stream, lineage, reached, batches, number)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 params![
                     restore.name,
                     restore.target.as_str(),
@@ -142,7 +154,8 @@ impl Ledger {
                     restore.reached.as_ref().map(|reached| reached.stream.as_str()),
                     restore.reached.as_ref().map(|reached| i64::from(reached.lineage)),
                     restore.reached.as_ref().map(|reached| reached.transaction as i64),
-                    restore.batches as i64
+                    restore.batches as i64,
+                    number
                 ],
             )?;
             Ok(())
@@ -165,10 +178,12 @@ impl Ledger {
 
     /// When data in service of a target was last exchanged for restored data.
     pub fn last_restore_in_place(&self, target: &TargetName) -> Result<Option<RestoreEntry>> {
-        self.with(|connection| {
-            let newest = select!("WHERE target = ?1 AND in_place ORDER BY at DESC LIMIT 1");
-            connection.query_row(newest, [target.as_str()], restore).optional()
-        })
+        let in_place: Vec<RestoreEntry> = self.with(|connection| {
+            let mut statement = connection.prepare_cached(select!("WHERE target = ?1 AND in_place"))?;
+            let rows = statement.query_map([target.as_str()], restore)?;
+            rows.collect()
+        })?;
+        Ok(order::last(in_place.into_iter().map(|restore| (restore.when(), restore))).map(|(_, restore)| restore))
     }
 
     /// Whether this very event is on record.
@@ -212,6 +227,7 @@ fn restore(row: &Row<'_>) -> rusqlite::Result<RestoreEntry> {
         healthy: row.get(9)?,
         reached: reached(row)?,
         batches: row.get::<_, i64>(13)? as u64,
+        number: row.get::<_, i64>(14)? as u64,
     })
 }
 
@@ -264,6 +280,7 @@ mod tests {
             healthy: Some(true),
             reached: Some(ReachedEntry { stream: "s".into(), lineage: 2, transaction: 7 }),
             batches: 3,
+            number: 0,
         };
         ledger.record_restore(&restore).expect("record");
         ledger.record_restore(&RestoreEntry { duration_ms: 9, ..restore.clone() }).expect("record again");

@@ -1,7 +1,9 @@
 //! The log's archive: batches by repository, the [bases](bases) they go on from, how far each repository is known to
-//! reach, and the [parts] that were merged.
+//! reach ([ends]), the [parts] that were merged, and the [order] in which all that was done.
 
 pub mod bases;
+pub mod ends;
+pub mod order;
 pub mod parts;
 
 use super::backups::CopyState;
@@ -73,17 +75,6 @@ pub struct BatchEnd {
     pub last_committed_at: Timestamp,
     /// When it was taken from the source.
     pub created_at: Timestamp,
-}
-
-/// How far the archive of a repository is known to reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEnd {
-    /// Which history.
-    pub chain: ChainName,
-    /// Its last transaction.
-    pub transaction: u64,
-    /// Everything committed up to here is archived.
-    pub covered_until: Timestamp,
 }
 
 macro_rules! select {
@@ -287,43 +278,6 @@ impl Ledger {
                  WHERE target = ?1 AND repository = ?2 AND state IN ('CORRUPTED','MISSING')",
             )?;
             statement.query_row(params![target.as_str(), repository], |row| row.get::<_, i64>(0)).map(|n| n as u64)
-        })
-    }
-
-    /// Records how far a repository's archive reaches.
-    pub fn record_log_end(&self, target: &TargetName, end: &LogEnd) -> Result<()> {
-        self.transact(|transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO log_ends
-                 (target, repository, stream, lineage, last_transaction, covered_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    target.as_str(),
-                    end.chain.repository,
-                    end.chain.stream,
-                    i64::from(end.chain.lineage),
-                    end.transaction as i64,
-                    end.covered_until.as_microsecond()
-                ],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// How far a target's archive is known to reach, by repository.
-    pub fn log_ends(&self, target: &TargetName) -> Result<Vec<LogEnd>> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT repository, stream, lineage, last_transaction, covered_until FROM log_ends WHERE target = ?1",
-            )?;
-            let rows = statement.query_map([target.as_str()], |row| {
-                let lineage: i64 = row.get(2)?;
-                Ok(LogEnd {
-                    chain: ChainName { repository: row.get(0)?, stream: row.get(1)?, lineage: lineage as u32 },
-                    transaction: row.get::<_, i64>(3)? as u64,
-                    covered_until: time(row.get(4)?),
-                })
-            })?;
-            rows.collect()
         })
     }
 

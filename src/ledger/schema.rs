@@ -4,11 +4,11 @@ use rusqlite_migration::{M, Migrations};
 
 /// Migrations in order; the file's `user_version` counts those that were applied. Never edit one that was released.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED), M::up(SUSPECT), M::up(REPOSITORIES)])
+    Migrations::new(vec![M::up(FIRST), M::up(LOG), M::up(MERGED), M::up(SUSPECT), M::up(REPOSITORIES), M::up(ORDER)])
 }
 
 /// How many there are: a file with a higher `user_version` was made by a newer release.
-pub(super) const CURRENT_VERSION: i64 = 5;
+pub(super) const CURRENT_VERSION: i64 = 6;
 
 /// Times are microseconds since 1970 in UTC; lists and maps are JSON.
 const FIRST: &str = r"
@@ -207,6 +207,13 @@ CREATE TABLE repositories (
     name TEXT PRIMARY KEY,
     id   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// See [`super::log::order`].
+const ORDER: &str = r"
+ALTER TABLE log_bases ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE log_ends ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE restores ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 ";
 
 #[cfg(test)]

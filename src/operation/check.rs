@@ -7,12 +7,13 @@ use crate::base::{Code, Error, Result};
 use crate::driver::Finding;
 use crate::host::Service;
 use crate::ledger::log::ChainName;
+use crate::ledger::log::bases::BaseRecord;
+use crate::ledger::log::order::{self, When};
 use crate::operation::answer::{BackupState, JobRecord, TargetFinding, TargetStatus};
 use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::log_reach::{self, Standing};
 use crate::operation::{records, schedule, status};
 use crate::repository::catalog::Repository;
-use jiff::Timestamp;
 
 /// No fresh backup for this long is a finding, whatever the schedule says.
 const STALE_AFTER_S: i64 = 26 * 3600;
@@ -224,21 +225,21 @@ fn suspects(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) ->
 /// A restore in place has left the end of the archived log behind, and nothing was archived since: what is in service cannot
 /// be restored.
 fn unarchived_restore(context: &Context, target: &Target, add: &mut dyn FnMut(Finding)) -> Result<()> {
-    let Some((at, reached)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
+    let Some((when, restore)) = records::last_in_place(context, &target.name)? else { return Ok(()) };
+    let (at, Some(reached)) = (when.at, restore.reached) else { return Ok(()) };
     let ends = context.ledger.log_ends(&target.name)?;
     let bases = context.ledger.log_bases(&target.name)?;
-    let of_ends = ends.iter().map(|end| (&end.chain, end.transaction, end.covered_until));
-    let of_bases = bases.iter().map(|base| (&base.chain, base.mark.transaction, base.finished_at));
+    let of_ends = ends.iter().map(|end| (end.when(), (&end.chain, end.transaction)));
+    let finished = |base: &BaseRecord| When { at: base.finished_at, ..base.when() };
+    let of_bases = bases.iter().map(|base| (finished(base), (&base.chain, base.mark.transaction)));
     let known: Vec<_> = of_ends.chain(of_bases).collect();
     let state = (reached.lineage, reached.transaction.unwrap_or(u64::MAX));
-    let since = known.iter().any(|(.., taken)| *taken > at);
+    let since = known.iter().any(|(taken, _)| taken.is_after(&when));
     // What is archived of other data, which the restore took out of service, is not what it led to either.
-    let beyond = |(chain, end, _): &(&ChainName, u64, Timestamp)| {
-        chain.stream != reached.stream || (chain.lineage, *end) > state
-    };
-    let newest = known.iter().max_by_key(|(.., taken)| *taken);
-    let left =
-        known.iter().filter(|(chain, ..)| chain.stream == reached.stream).any(beyond) || newest.is_some_and(beyond);
+    let beyond = |(chain, end): (&ChainName, u64)| chain.stream != reached.stream || (chain.lineage, end) > state;
+    let of_stream = known.iter().map(|(_, known)| *known).filter(|(chain, _)| chain.stream == reached.stream);
+    let newest = order::last(known.iter().copied()).map(|(_, known)| known);
+    let left = of_stream.chain(newest).any(beyond);
     if !since && left {
         add(Finding {
             code: "restored-not-archived".to_owned(),

@@ -178,7 +178,8 @@ pub fn cleanup(context: &Context, dry_run: bool, task: &Task) -> Result<CleanupR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::log::{ChainName, LogEnd};
+    use crate::ledger::log::ChainName;
+    use crate::ledger::log::ends::LogEnd;
     use crate::operation::answer::LogRange;
     use crate::operation::log_reach::Reach;
     use proptest::prelude::*;
@@ -273,6 +274,7 @@ mod tests {
             chain: history(reaches.len() as u32),
             transaction: reaches.first().map_or(0, |reach| reach.range.to_transaction),
             covered_until: reaches.first().and_then(|reach| reach.range.to).unwrap_or(Timestamp::UNIX_EPOCH),
+            number: 0,
         };
         if let Some(newest) = reaches.first_mut() {
             newest.range.left = false;

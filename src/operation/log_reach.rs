@@ -7,7 +7,8 @@
 use crate::base::Result;
 use crate::base::ids::{BackupId, TargetName};
 use crate::ledger::log::bases::BaseRecord;
-use crate::ledger::log::{BatchEnd, ChainName, LogEnd};
+use crate::ledger::log::ends::LogEnd;
+use crate::ledger::log::{BatchEnd, ChainName};
 use crate::operation::answer::LogRange;
 use crate::operation::context::{Context, Target};
 use crate::operation::restore::bases::Turns;
@@ -96,6 +97,7 @@ pub(crate) fn current_end<'a>(known: Option<&LogEnd>, bases: impl Iterator<Item 
         chain: base.chain.clone(),
         transaction: base.mark.transaction,
         covered_until: base.created_at,
+        number: base.number,
     });
     match (known, newest) {
         // A base within the same history is a point on its way.
@@ -112,7 +114,7 @@ pub(crate) fn is_later(end: &LogEnd, than: &LogEnd) -> bool {
             let place = |end: &LogEnd| (end.chain.lineage, end.transaction, end.covered_until);
             place(end) > place(than)
         }
-        false => end.covered_until > than.covered_until,
+        false => end.when().is_after(&than.when()),
     }
 }
 

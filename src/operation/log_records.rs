@@ -7,7 +7,9 @@ use crate::base::ids::{BackupId, TargetName};
 use crate::base::task::Severity;
 use crate::ledger::backups::CopyState;
 use crate::ledger::log::bases::BaseRecord;
-use crate::ledger::log::{BatchRecord, ChainName, LogEnd};
+use crate::ledger::log::ends::LogEnd;
+use crate::ledger::log::order::When;
+use crate::ledger::log::{BatchRecord, ChainName};
 use crate::operation::answer::{BackupState, ChainStatus, LogRange};
 use crate::operation::context::{Context, Target};
 use crate::operation::log_reach::{self, Reach, Standing};
@@ -120,7 +122,7 @@ pub(crate) fn covered(
     transaction: u64,
     covered_until: Timestamp,
 ) -> Result<()> {
-    context.ledger.record_log_end(target, &LogEnd { chain, transaction, covered_until })
+    context.ledger.record_log_end(target, &LogEnd { chain, transaction, covered_until, number: 0 })
 }
 
 /// Makes the record agree with a repository; returns how many batches were added and how many are missing.
@@ -138,11 +140,12 @@ pub(crate) fn replace_repository(
         chain: ChainName { repository: repository.to_owned(), stream: batch.stream.clone(), lineage: batch.lineage },
         transaction: batch.last_transaction,
         covered_until: batch.created_at,
+        number: 0,
     });
     // What a run of the archive left on record knows more than batches and bases say.
     let end = archived.chain(newest).reduce(|end, other| if log_reach::is_later(&other, &end) { other } else { end });
     if let Some(end) = end.filter(|end| known.is_none_or(|known| log_reach::is_later(end, &known))) {
-        context.ledger.record_log_end(target, &end)?;
+        context.ledger.record_found_log_end(target, &end)?;
     }
     Ok(replaced)
 }
@@ -227,18 +230,41 @@ pub(crate) fn mark(context: &Context, repository: &str, key: &str, state: Backup
     context.ledger.mark_batch(repository, key, state)
 }
 
-/// Whether the log of another database than `stream`'s is on record as archived after `since`.
-pub(crate) fn another_since(context: &Context, target: &TargetName, stream: &str, since: Timestamp) -> Result<bool> {
-    let ends = context.ledger.log_ends(target)?.into_iter().map(|end| (end.chain, end.covered_until));
-    // A base may be stamped ahead of its time, where another one was begun in the same second.
-    let bases = context.ledger.log_bases(target)?.into_iter();
-    let bases = bases.map(|base| (base.chain, base.created_at.min(base.finished_at)));
-    Ok(ends.chain(bases).any(|(chain, at)| chain.stream != stream && at > since))
+/// When something of a history was last done in a repository, as far as the record tells, and what.
+fn done_in_logs(context: &Context, target: &TargetName) -> Result<Vec<(When, ChainName)>> {
+    let ends = context.ledger.log_ends(target)?.into_iter().map(|end| (end.when(), end.chain));
+    let bases = context.ledger.log_bases(target)?.into_iter().map(|base| (base.when(), base.chain));
+    Ok(ends.chain(bases).collect())
 }
 
-/// Whether a restore of ours put other data into service after `since`.
-pub(crate) fn restored_since(context: &Context, target: &TargetName, since: Timestamp) -> Result<bool> {
-    Ok(context.ledger.last_restore_in_place(target)?.is_some_and(|restore| restore.at >= since))
+/// When the last thing on record was done that `of` is true of; `since` is its time, which the repository may know better.
+fn when_done(done: &[(When, ChainName)], since: Timestamp, of: impl Fn(&ChainName) -> bool) -> When {
+    let number = done.iter().filter(|(_, chain)| of(chain)).map(|(when, _)| when.number).max().unwrap_or(0);
+    When { number, at: since }
+}
+
+/// Whether the log of another database than `stream`'s is on record as archived after what `repository` has of that, which
+/// was written at `since`.
+pub(crate) fn another_since(
+    context: &Context,
+    target: &TargetName,
+    (repository, stream): (&str, &str),
+    since: Timestamp,
+) -> Result<bool> {
+    let done = done_in_logs(context, target)?;
+    let own = when_done(&done, since, |chain| chain.repository == repository && chain.stream == stream);
+    Ok(done.iter().any(|(when, chain)| chain.stream != stream && when.is_after(&own)))
+}
+
+/// Whether a restore of ours put other data into service after the end of a history in a repository was written, at `since`.
+pub(crate) fn restored_since(
+    context: &Context,
+    target: &TargetName,
+    history: &ChainName,
+    since: Timestamp,
+) -> Result<bool> {
+    let own = when_done(&done_in_logs(context, target)?, since, |chain| chain == history);
+    Ok(context.ledger.last_restore_in_place(target)?.is_some_and(|restore| !own.is_after(&restore.when())))
 }
 
 /// Announces what must not go unnoticed: in the ledger's events and in the journal. Said once.

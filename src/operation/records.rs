@@ -8,6 +8,7 @@ use crate::base::{Code, Error, Result};
 use crate::ledger::backups::{BackupRecord, CopyState};
 use crate::ledger::jobs::JobEntry;
 use crate::ledger::journal::{EventEntry, ReachedEntry, RestoreEntry};
+use crate::ledger::log::order::{self, When};
 use crate::operation::answer::{
     BackupRow, BackupState, EventRecord, JobRecord, JobState, Reached, RestoreRecord, RestoreReport,
 };
@@ -72,7 +73,13 @@ fn severity_name(severity: Severity) -> &'static str {
     }
 }
 
-/// A backup is complete in a repository.
+/// A backup that was taken just now is complete in a repository.
+pub(crate) fn backup_made(context: &Context, repository: &str, signed: &SignedManifest) -> Result<()> {
+    backup_taken(context, repository, signed)?;
+    context.ledger.number_base(signed.manifest.target(), &signed.manifest.id, repository)
+}
+
+/// A backup was found complete in a repository.
 pub(crate) fn backup_taken(context: &Context, repository: &str, signed: &SignedManifest) -> Result<()> {
     context.ledger.record_backup(signed, repository)
 }
@@ -290,14 +297,20 @@ fn restore_entry(target: &Target, report: &RestoreReport) -> RestoreEntry {
             Some(ReachedEntry { stream, lineage, transaction: reached.transaction? })
         }),
         batches: report.batches,
+        number: 0,
     }
 }
 
-/// The last restore in place of a target: when it was made, and where in the log it arrived.
-pub(crate) fn last_in_place(context: &Context, target: &TargetName) -> Result<Option<(Timestamp, Reached)>> {
+/// The last restore in place of a target, whether it is on record or was found by what it set aside.
+pub(crate) fn last_in_place(context: &Context, target: &TargetName) -> Result<Option<(When, RestoreRecord)>> {
+    let numbers: BTreeMap<String, u64> =
+        context.ledger.restores()?.into_iter().map(|entry| (entry.name, entry.number)).collect();
     let restores = restores(context)?.into_iter();
-    let last = restores.filter(|restore| &restore.target == target && restore.in_place).max_by_key(|last| last.at);
-    Ok(last.and_then(|last| Some((last.at, last.reached?))))
+    let in_place = restores.filter(|restore| &restore.target == target && restore.in_place).map(|restore| {
+        let number = numbers.get(&restore.restore).copied().unwrap_or(0);
+        (When { number, at: restore.at }, restore)
+    });
+    Ok(order::last(in_place))
 }
 
 /// Restores, newest first. Set-aside data that is no longer there is not listed; set-aside data that is there is,

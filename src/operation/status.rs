@@ -6,6 +6,7 @@ use crate::base::task::Task;
 use crate::operation::answer::{TargetStatus, TimerStatus};
 use crate::operation::context::{Context, Target};
 use crate::operation::{log_records, records, schedule};
+use jiff::Timestamp;
 
 /// Bytes a second that a restore is expected to write where none was made yet. Pessimistic on purpose.
 const ASSUMED_RESTORE_RATE: u64 = 50_000_000;
@@ -23,6 +24,13 @@ pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<
     targets.into_iter().zip(timers).map(|(target, timers)| of(context, target, timers)).collect()
 }
 
+/// A base is as good a point to restore to as the log's end; the later of the two counts. A time that has not come was given by a
+/// clock that was ahead, and counts only where there is no other.
+fn restorable_to(begun: Option<Timestamp>, covered: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let times = || begun.into_iter().chain(covered);
+    times().filter(|time| *time <= now).max().or_else(|| times().min())
+}
+
 fn of(context: &Context, target: &Target, timers: Vec<TimerStatus>) -> Result<TargetStatus> {
     let newest = context.ledger.newest_usable(&target.name)?;
     let totals = context.ledger.totals(&target.name)?;
@@ -33,10 +41,11 @@ fn of(context: &Context, target: &Target, timers: Vec<TimerStatus>) -> Result<Ta
         ASSUMED_RESTORE_FIXED_S + newest.plain_bytes / rate
     });
     let (log, earlier) = log_records::standing(context, target)?;
-    // A base is as good a point to restore to as the log's end; the later of the two counts.
     let covered = log.as_ref().map(|log| log.covered_until);
     let begun = newest.as_ref().map(|newest| newest.created_at);
-    let restorable_to = begun.max(covered);
+    let restorable_to = restorable_to(begun, covered, now);
+    // What a clock that was ahead dated settles nothing that failed since.
+    let begun = begun.filter(|begun| *begun <= now);
     Ok(TargetStatus {
         target: target.name.clone(),
         engine: target.driver.engine().as_str().to_owned(),
@@ -54,4 +63,23 @@ fn of(context: &Context, target: &Target, timers: Vec<TimerStatus>) -> Result<Ta
         log,
         earlier,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_has_not_come_is_told_only_where_there_is_no_other() {
+        let at = |second| Timestamp::from_second(second).expect("time");
+        let told = |begun: Option<i64>, covered: Option<i64>| {
+            restorable_to(begun.map(at), covered.map(at), at(100)).map(Timestamp::as_second)
+        };
+        assert_eq!(told(Some(10), Some(20)), Some(20));
+        assert_eq!(told(Some(30), Some(20)), Some(30));
+        assert_eq!(told(Some(900), Some(20)), Some(20));
+        assert_eq!(told(Some(900), Some(800)), Some(800));
+        assert_eq!(told(Some(900), None), Some(900));
+        assert_eq!(told(None, None), None);
+    }
 }

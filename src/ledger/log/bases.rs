@@ -2,6 +2,7 @@
 
 use super::super::backups::CopyState;
 use super::super::{Ledger, parsed, time};
+use super::order::When;
 use super::{ChainName, json, mark};
 use crate::artifact::log_batch::LogMark;
 use crate::artifact::manifest::SignedManifest;
@@ -27,12 +28,20 @@ pub struct BaseRecord {
     pub finished_at: Timestamp,
     /// How it stands.
     pub state: CopyState,
+    /// Its number among what was done to the target; 0 = it was found. See [`super::order`].
+    pub number: u64,
 }
 
 impl BaseRecord {
     /// Whether nothing is known against it.
     pub fn is_usable(&self) -> bool {
         matches!(self.state, CopyState::Complete | CopyState::Validated)
+    }
+
+    /// When what it holds was in service for certain. (It may be stamped ahead of its time, where another one was begun in the
+    /// same second.)
+    pub fn when(&self) -> When {
+        When { number: self.number, at: self.created_at.min(self.finished_at) }
     }
 }
 
@@ -41,7 +50,7 @@ impl Ledger {
     pub fn log_bases(&self, target: &TargetName) -> Result<Vec<BaseRecord>> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT l.backup, l.repository, l.stream, l.lineage, l.mark, l.created_at, c.sequence, c.state, b.duration_ms
+                "SELECT l.backup, l.repository, l.stream, l.lineage, l.mark, l.created_at, c.sequence, c.state, b.duration_ms, l.number
                  FROM log_bases l
                  JOIN copies c ON c.backup = l.backup AND c.repository = l.repository
                  JOIN backups b ON b.id = l.backup
@@ -97,6 +106,7 @@ fn base(row: &Row<'_>) -> rusqlite::Result<BaseRecord> {
         finished_at: created_at.saturating_add(took).unwrap_or(created_at),
         sequence: number(6)? as u64,
         state: parsed(row, 7)?,
+        number: number(9)? as u64,
     })
 }
 
@@ -114,9 +124,11 @@ pub(in crate::ledger) fn insert(
     };
     let lineage: u32 = lineage;
     connection.execute(
-        "INSERT OR REPLACE INTO log_bases
-         (backup, repository, target, stream, lineage, last_transaction, mark, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO log_bases (backup, repository, target, stream, lineage, last_transaction, mark, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (backup, repository) DO UPDATE SET
+             target = excluded.target, stream = excluded.stream, lineage = excluded.lineage,
+             last_transaction = excluded.last_transaction, mark = excluded.mark, created_at = excluded.created_at",
         params![
             manifest.id.to_string(),
             repository,

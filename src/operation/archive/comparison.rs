@@ -9,6 +9,7 @@ use crate::base::task::Task;
 use crate::base::{Code, Error, Result};
 use crate::driver::Source;
 use crate::driver::log::{LogReader, LogSource, Resumption};
+use crate::ledger::log::ChainName;
 use crate::operation::answer::BackupState;
 use crate::operation::backup::objects::{Branch, require_survivor};
 use crate::operation::context::{Context, Target};
@@ -239,9 +240,9 @@ fn look_at_all(
         let end = chain_end::find(context, target, &branch.repository, &source.data_identity);
         looks.push(match end {
             Ok(Some(end)) => {
-                let look = look(context, target, log, branch, &end, task)?;
-                let stream = &source.data_identity;
-                Look { interrupted: log_records::another_since(context, &target.name, stream, end.since)?, ..look }
+                let look = look(context, target, log, source, branch, &end, task)?;
+                let log = (branch.repository.name(), source.data_identity.as_str());
+                Look { interrupted: log_records::another_since(context, &target.name, log, end.since)?, ..look }
             }
             Ok(None) => Look::of(Found::Nothing),
             Err(error) => {
@@ -257,16 +258,19 @@ fn look(
     context: &Context,
     target: &Target,
     log: &dyn LogSource,
+    source: &Source,
     branch: &Branch,
     end: &ChainEnd,
     task: &Task,
 ) -> Result<Look> {
     let lineage = end.lineage;
+    let (repository, stream) = (branch.repository.name().to_owned(), source.data_identity.clone());
     let adopted = match branch.repository.owner(&context.environment, &target.name) {
         Ok(owner) => owner.is_some_and(|record| record.owner.epoch > end.epoch),
         Err(_) => false,
     };
-    let explained = adopted || log_records::restored_since(context, &target.name, end.since)?;
+    let explained = adopted
+        || log_records::restored_since(context, &target.name, &ChainName { repository, stream, lineage }, end.since)?;
     let mut look = Look { archived: end.last_transaction(), explained, ..Look::of(Found::Gap(lineage)) };
     if let Some(why) = end.contradiction() {
         return Ok(look.forked(lineage, why));

@@ -6,6 +6,7 @@ use crate::base::Result;
 use crate::base::task::Task;
 use crate::driver::Source;
 use crate::driver::log::{LogSource, Resumption};
+use crate::ledger::log::ChainName;
 use crate::operation::backup::objects::Branch;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records::{self, RecordedEnd};
@@ -32,10 +33,11 @@ pub(super) fn on_record(
             continue;
         };
         others.highest = others.highest.max(lineage);
+        let history = ChainName { repository: name.clone(), stream: source.data_identity.clone(), lineage };
         match log.resume(&mark, task) {
             // A restore in place begins another history, also where it led to the end of one.
             Ok(Resumption::Continues(reader))
-                if !reader.is_left() && !log_records::restored_since(context, &target.name, since)? =>
+                if !reader.is_left() && !log_records::restored_since(context, &target.name, &history, since)? =>
             {
                 others.followed = others.followed.max(lineage);
                 continue;

@@ -248,7 +248,7 @@ fn finish(
         // From here on a cancel comes too late: the next repository either gets its manifest or an error.
         match manifest::commit(context, target, branch, &template) {
             Ok(signed) => {
-                records::backup_taken(context, branch.repository.name(), &signed)?;
+                records::backup_made(context, branch.repository.name(), &signed)?;
                 unfinished::complete(context, shape.id, branch.repository.name())?;
                 complete.push(branch.repository.name().to_owned());
                 last = Some(signed);

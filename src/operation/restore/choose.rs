@@ -57,7 +57,7 @@ pub(super) fn choose(context: &Context, target: &Target, request: &RestoreReques
             timelines::retain(target, timeline, &mut found.candidates, &repository)?;
             any_chain |= !found.candidates.is_empty();
             let here = continuations::ends(context, target, &repository, &found.candidates)?;
-            in_service.see(&found.candidates, &here);
+            in_service.see(name, &found.candidates, &here);
             ends.extend(here);
             let Aim { until, history } = landmark::aim(context, target, &repository, &found.candidates, until, task)?;
             let mut candidates = found.candidates;

@@ -10,6 +10,7 @@ use crate::artifact::log_batch::{Known, LogMark};
 use crate::artifact::log_point;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
+use crate::ledger::log::ChainName;
 use crate::operation::context::{Context, Target};
 use crate::operation::log_records;
 use crate::repository::catalog::Repository;
@@ -43,7 +44,13 @@ impl End {
         self.written
     }
 
-    fn at(&self) -> Known {
+    /// Its newest history.
+    pub(super) fn chain(&self) -> ChainName {
+        ChainName { repository: self.repository.clone(), stream: self.stream.clone(), lineage: self.lineage }
+    }
+
+    /// Where it is.
+    pub(super) fn at(&self) -> Known {
         Known { lineage: self.lineage, transaction: self.mark.transaction }
     }
 
@@ -174,8 +181,7 @@ pub(super) fn remark_forgotten(
     let Some(own) = ends.iter().find(here) else { return Ok(None) };
     let owner = chosen.repository.owner(&context.environment, &target.name);
     let epoch = owner.ok().flatten().map_or(0, |record| record.owner.epoch);
-    let on_record = context.ledger.last_restore_in_place(&target.name)?;
-    let is_known = on_record.is_some_and(|restore| restore.at >= own.written);
+    let is_known = log_records::restored_since(context, &target.name, &own.chain(), own.written)?;
     if epoch <= own.epoch || log.until != RecoveryTarget::End || is_known {
         return Ok(None);
     }

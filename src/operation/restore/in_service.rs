@@ -5,48 +5,74 @@
 use super::bases::Candidate;
 use super::continuations::End;
 use super::log_plan::LogPlan;
+use crate::artifact::log_batch::Known;
 use crate::base::Result;
+use crate::base::ids::BackupId;
+use crate::ledger::log::order::{self, When};
 use crate::operation::context::{Context, Target};
-use crate::operation::records;
-use jiff::Timestamp;
+use crate::operation::{log_records, records};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The log of the data in service, as far as is known, and since when that is known.
-pub(super) struct InService(Option<(Timestamp, String)>);
+/// The log of the data in service, as far as is known.
+pub(super) struct InService {
+    /// The last of what is known to have been done with any log, and with which.
+    last: Option<(When, String)>,
+    /// Bases that the record knows of, by repository.
+    bases: BTreeSet<(String, BackupId)>,
+    /// Where the chains end that the record knows of, by repository and stream.
+    ends: BTreeMap<(String, String), Known>,
+}
 
 impl InService {
     /// As the record says, which may be older than the repositories.
     pub(super) fn by_the_record(context: &Context, target: &Target) -> Result<InService> {
-        let bases = context
-            .ledger
-            .log_bases(&target.name)?
-            .into_iter()
-            .map(|base| (base.created_at.min(base.finished_at), base.chain.stream));
-        let ends = context.ledger.log_ends(&target.name)?.into_iter().map(|end| (end.covered_until, end.chain.stream));
-        let restored = records::last_in_place(context, &target.name)?.map(|(at, reached)| (at, reached.stream));
-        Ok(InService(bases.chain(ends).chain(restored).max()))
+        let bases = context.ledger.log_bases(&target.name)?;
+        let mut ends = BTreeMap::new();
+        for base in &bases {
+            let chain = (base.chain.repository.clone(), base.chain.stream.clone());
+            if !ends.contains_key(&chain)
+                && let Some(end) = log_records::end_in(context, target, &chain.0, &chain.1)?
+            {
+                ends.insert(chain, Known { lineage: end.lineage, transaction: end.mark.transaction });
+            }
+        }
+        let archived = context.ledger.log_ends(&target.name)?.into_iter().map(|end| (end.when(), end.chain.stream));
+        let restored = records::last_in_place(context, &target.name)?;
+        let restored = restored.and_then(|(when, restore)| Some((when, restore.reached?.stream)));
+        let taken = bases.iter().map(|base| (base.when(), base.chain.stream.clone()));
+        let last = order::last(taken.chain(archived).chain(restored));
+        let bases = bases.into_iter().map(|base| (base.chain.repository, base.backup)).collect();
+        Ok(InService { last, bases, ends })
     }
 
-    /// What a repository holds: its bases, and where the chains of its logs end.
-    pub(super) fn see(&mut self, candidates: &[Candidate], ends: &[End]) {
-        let held = candidates.iter().filter_map(|candidate| {
+    /// What `repository` holds: its bases, and where the chains of its logs end. What the record knows of already says nothing
+    /// more: the record has it in its order, and only the clock's is seen here.
+    pub(super) fn see(&mut self, repository: &str, candidates: &[Candidate], ends: &[End]) {
+        let taken = candidates.iter().filter_map(|candidate| {
             let manifest = candidate.manifest.as_ref().ok()?;
-            Some((manifest.created_at.min(manifest.finished_at), candidate.base.history.stream.clone()))
+            let known = self.bases.contains(&(repository.to_owned(), manifest.id.clone()));
+            let at = manifest.created_at.min(manifest.finished_at);
+            (!known).then(|| (When::by_the_clock(at), candidate.base.history.stream.clone()))
         });
-        let written = ends.iter().map(|end| (end.written(), end.stream().to_owned()));
-        self.0 = self.0.take().into_iter().chain(held).chain(written).max();
+        let unknown = ends.iter().filter(|end| {
+            self.ends.get(&(repository.to_owned(), end.stream().to_owned())).is_none_or(|known| *known < end.at())
+        });
+        let written = unknown.map(|end| (When::by_the_clock(end.written()), end.stream().to_owned()));
+        let last = order::last(self.last.clone().into_iter().chain(taken).chain(written));
+        self.last = last;
     }
 
     /// Whether it is this one.
     pub(super) fn is(&self, stream: &str) -> bool {
-        self.0.as_ref().is_some_and(|(_, newest)| newest == stream)
+        self.last.as_ref().is_some_and(|(_, newest)| newest == stream)
     }
 
     /// What is to be said of a plan that leads to another one.
     pub(super) fn remark(&self, log: &LogPlan) -> Option<String> {
-        let (since, newest) = self.0.as_ref().filter(|_| !self.is(&log.history.stream))?;
+        let (since, newest) = self.last.as_ref().filter(|_| !self.is(&log.history.stream))?;
         Some(format!(
-            "this is the history of other data, which was left: of {}, while {newest} was backed up since, last at {since}",
-            log.history.stream
+            "this is the history of other data, which was left: of {}, while {newest} was backed up since, last at {}",
+            log.history.stream, since.at
         ))
     }
 }

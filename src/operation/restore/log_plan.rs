@@ -7,7 +7,7 @@ use crate::artifact::manifest::{Engine, Manifest};
 use crate::artifact::object_key::{BatchPlace, ObjectKey};
 use crate::base::{Code, Error, Result, bytes};
 use crate::driver::log::RecoveryTarget;
-use crate::ledger::log::LogEnd;
+use crate::ledger::log::ends::LogEnd;
 use crate::operation::answer::Reached;
 use crate::operation::context::{Context, Target};
 use crate::repository::catalog::Repository;

@@ -10,9 +10,10 @@ use crate::base::ids::BackupId;
 use crate::base::{Code, Error, Result};
 use crate::driver::log::RecoveryTarget;
 use crate::driver::restore_options::Timeline;
-use crate::ledger::log::LogEnd;
+use crate::ledger::log::ChainName;
+use crate::ledger::log::ends::LogEnd;
 use crate::operation::context::{Context, Target};
-use crate::operation::{log_reach, records};
+use crate::operation::{log_reach, log_records, records};
 
 /// Refuses a plan to less than what a repository that failed is known to hold.
 pub(super) fn refuse_less(
@@ -97,6 +98,7 @@ fn ends(context: &Context, target: &Target) -> Result<Vec<LogEnd>> {
         chain: base.chain,
         transaction: base.mark.transaction,
         covered_until: base.created_at,
+        number: base.number,
     }));
     ends.retain(|end| target.repositories.contains(&end.chain.repository));
     Ok(ends)
@@ -159,15 +161,20 @@ fn only_less(target: &Target, chosen: &Chosen, end: &LogEnd, error: Option<&Erro
 /// still the newest there is, and nobody who does not name it wants it back: how a plan leads there, if it does.
 pub(super) fn left_by_a_restore(context: &Context, target: &Target, chosen: &Chosen) -> Result<Option<Error>> {
     let Some(log) = &chosen.log else { return Ok(None) };
-    let restores = records::restores(context)?.into_iter();
-    let last = restores.filter(|restore| restore.target == target.name && restore.in_place).max_by_key(|last| last.at);
-    let Some(last) = last else { return Ok(None) };
+    let Some((_, last)) = records::last_in_place(context, &target.name)? else { return Ok(None) };
     let Some((reached, state)) = last.reached.and_then(|reached| reached.transaction.map(|state| (reached, state)))
     else {
         return Ok(None);
     };
-    // Whatever was archived after it goes on from it. (A base begins at a whole second.)
-    let since = log.batches.iter().any(|batch| batch.created_at > last.at) || chosen.manifest.finished_at > last.at;
+    // Whatever was archived after it goes on from it. Of what the record does not know, as after its loss, the clock tells. (A base
+    // begins at a whole second.)
+    let own = ChainName {
+        repository: chosen.repository.name().to_owned(),
+        stream: log.history.stream.clone(),
+        lineage: log.history.lineage,
+    };
+    let written = log.batches.iter().map(|batch| batch.created_at).chain([chosen.manifest.finished_at]).max();
+    let since = !log_records::restored_since(context, &target.name, &own, written.unwrap_or(last.at))?;
     let (lineage, end) = (log.history.lineage, log.end.transaction);
     // Other data's was left as a whole.
     let left = reached.stream != log.history.stream || (lineage, end) > (reached.lineage, state);

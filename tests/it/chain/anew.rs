@@ -11,7 +11,7 @@ use neo4j_backup_agent::driver::sim::log;
 use std::fs;
 
 /// Another database in the place of the one that was there.
-fn make_anew(site: &Site) {
+pub(super) fn make_anew(site: &Site) {
     fs::remove_dir_all(site.path("database")).expect("drop it");
     neo4j_backup_agent::driver::sim::populate(&site.path("database"), 12, 40_000).expect("populate");
     fs::write(site.path("database/identity"), "sim-anew\n").expect("identity");
@@ -25,13 +25,13 @@ fn next_second() {
 }
 
 /// The database that is there, kept beside it.
-fn keep(site: &Site) {
+pub(super) fn keep(site: &Site) {
     copy(&site.path("database/data"), &site.path("former"));
     fs::copy(site.path("database/identity"), site.path("former-identity")).expect("identity");
 }
 
 /// The one that was kept takes the place again.
-fn bring_back(site: &Site) {
+pub(super) fn bring_back(site: &Site) {
     super::put_back(site, &site.path("former"));
     fs::copy(site.path("former-identity"), site.path("database/identity")).expect("identity");
 }
