@@ -25,7 +25,9 @@ mkdir -p "$cache"
 exec 9>"$cache/neo4j-$version.lock"
 flock 9
 install_missing
+share_classes() { "$(dirname "$0")/share-classes.sh" "$place" || say "starts of Neo4j $version stay as slow as they are"; }
 if [ -d "$place/lib" ]; then
+    share_classes
     echo "$place"
     exit 0
 fi
@@ -54,5 +56,6 @@ if ! (cd "$work" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtim
 fi
 ls "$work/place/lib/neo4j-kernel-$version.jar" >/dev/null
 mv "$work/place" "$place"
+share_classes
 sync -f "$place" 2>/dev/null || true
 echo "$place"

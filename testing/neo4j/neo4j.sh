@@ -5,7 +5,8 @@ set -eu
 home=${NEO4J_HOME:-$(cd "$(dirname "$0")/.." && pwd)}
 conf=${NEO4J_CONF:-$home/conf}
 self=$(cd "$(dirname "$0")/.." && pwd)
-lib=$self/lib
+# Where the jars are, whichever way the home links to them.
+lib=$(dirname "$(readlink -f "$(ls -d "$self"/lib/neo4j-kernel-[0-9]*.jar | head -n 1)")")
 pid_file=$home/run/neo4j.pid
 # Versions that are years need Java 21 or later, which may stand beside the default.
 if [ -z "${JAVA_HOME:-}" ] && ls "$lib"/neo4j-kernel-20*.jar >/dev/null 2>&1; then
@@ -40,12 +41,17 @@ run_server() {
     # The entry point was renamed when versions became calendar years.
     case $(basename "$(ls -d "$lib"/neo4j-kernel-[0-9]*.jar | head -n 1)") in neo4j-kernel-20*) main=org.neo4j.server.Neo4jCommunity ;; esac
     mkdir -p "$home/run" "$home/logs"
-    exec "$java" -Xms"$(setting server.memory.heap.initial_size | grep . || echo 128m)" \
+    # The class path begins with what shared classes were made of: see share-classes.sh.
+    classes="$lib/*"
+    ! ls "$home"/plugins/*.jar >/dev/null 2>&1 || classes="$classes:$home/plugins/*"
+    shared=${NEO4J_SHARE_CLASSES:+-XX:ArchiveClassesAtExit=$NEO4J_SHARE_CLASSES}
+    [ -n "$shared" ] || [ ! -s "${lib%/lib}/server.jsa" ] || shared=-XX:SharedArchiveFile=${lib%/lib}/server.jsa
+    exec "$java" ${shared:+"$shared" -Xlog:disable -Xlog:all=error:stderr} -Xms"$(setting server.memory.heap.initial_size | grep . || echo 128m)" \
         -Xmx"$(setting server.memory.heap.max_size | grep . || echo 512m)" \
         -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -Xshare:auto -Dfile.encoding=UTF-8 \
         --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/java.io=ALL-UNNAMED \
         --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED \
-        -cp "$home/plugins/*:$lib/*" "$main" "--home-dir=$home" "--config-dir=$conf"
+        -cp "$classes" "$main" "--home-dir=$home" "--config-dir=$conf"
 }
 
 case ${1:-} in

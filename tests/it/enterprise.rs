@@ -2,7 +2,7 @@
 //! `database restore` as the manual says, artifacts are laid out as Community's own `database load` reads them, and
 //! everything else (stores, `load`, scratch servers, `database check`) is real.
 
-use crate::servers::neo4j::{NEWEST_VERSION, Neo4jOptions, Neo4jServer, VERSION};
+use crate::servers::neo4j::{Jars, NEWEST_VERSION, Neo4jOptions, Neo4jServer, VERSION};
 use crate::site::{Site, walk};
 use neo4j_backup_agent::base::clock::wait_until;
 use neo4j_backup_agent::base::ids::BackupKind;
@@ -147,7 +147,7 @@ fn closed(server: &Neo4jServer, database: &str) -> (u64, u64, u64) {
 /// A whole round with the real tools of one release: artifacts of a real store go into the repository and come back.
 fn round(version: &'static str, letters: &str) {
     let site = Site::with("");
-    let options = Neo4jOptions { version: Some(version), own_jars: true, ..Neo4jOptions::default() };
+    let options = Neo4jOptions { version: Some(version), jars: Jars::Linked, ..Neo4jOptions::default() };
     let server = Neo4jServer::start(site.root(), &options);
     server.fill();
     server.stop();

@@ -1,6 +1,6 @@
 //! The Neo4j driver against a real server.
 
-use crate::servers::neo4j::{Neo4jOptions, Neo4jServer};
+use crate::servers::neo4j::{Jars, Neo4jOptions, Neo4jServer};
 use neo4j_backup_agent::artifact::digest::StoredDigest;
 use neo4j_backup_agent::artifact::identity::Owner;
 use neo4j_backup_agent::artifact::manifest::{BackupDocument, Engine, Manifest, ObjectRecord, PlainDigest};
@@ -300,7 +300,7 @@ fn a_log_that_is_not_written_any_more_is_not_taken_for_the_one_in_service(server
 fn a_dump_restores_into_a_fresh_directory_and_is_proven() {
     let scene = tempfile::tempdir().expect("tempdir");
     fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
-    let server = Neo4jServer::start(scene.path(), &Neo4jOptions { own_jars: true, ..Neo4jOptions::default() });
+    let server = Neo4jServer::start(scene.path(), &Neo4jOptions { jars: Jars::Own, ..Neo4jOptions::default() });
     server.fill();
     let (driver, task) = (driver(server.driver_settings()), Task::unobserved());
     let (source, census) = look_while_running(&driver, &server);

@@ -78,7 +78,7 @@ fn commit(server: &Neo4jServer, letters: &str, fixtures: &Path, query: &str) -> 
 /// come back by the recovery of a real server.
 fn chain(version: &'static str, letters: &str) {
     let site = Site::with("");
-    let options = Neo4jOptions { version: Some(version), own_jars: true, ..Neo4jOptions::default() };
+    let options = Neo4jOptions { version: Some(version), jars: Jars::Linked, ..Neo4jOptions::default() };
     let server = Neo4jServer::start(site.root(), &options);
     server.fill();
     server.stop();

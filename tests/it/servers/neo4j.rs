@@ -27,9 +27,20 @@ pub(crate) struct Neo4jOptions {
     pub(crate) password: Option<String>,
     /// More lines of `neo4j.conf`.
     pub(crate) settings: Vec<String>,
-    /// Copies the jars (as hard links) into the home instead of linking to the cache, which other accounts may not be
-    /// able to enter.
-    pub(crate) own_jars: bool,
+    /// Where the jars are.
+    pub(crate) jars: Jars,
+}
+
+/// Where the jars of a home are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Jars {
+    /// In the cache, which the home links to.
+    #[default]
+    Cached,
+    /// A link for each, in a directory of the home's own: others can be laid beside them.
+    Linked,
+    /// In the home (as hard links where that goes): other accounts may not be able to enter the cache.
+    Own,
 }
 
 /// A server in a home of its own. Dropping it kills whatever server runs in that home.
@@ -46,15 +57,14 @@ impl Neo4jServer {
         let home = directory.join("neo4j");
         let jars = jars(options.version.unwrap_or(VERSION));
         script("make-home.sh", &[&jars, &home]);
-        if options.own_jars {
+        if options.jars != Jars::Cached {
             fs::remove_file(home.join("lib")).expect("unlinking lib");
-            let linked = home.join("lib");
-            let from = jars.join("lib");
-            let hard = Command::new("cp").arg("-al").args([&from, &linked]).output().expect("cp");
-            if !hard.status.success() {
-                let _ = fs::remove_dir_all(&linked);
-                succeed(Command::new("cp").arg("-a").args([&from, &linked]));
-            }
+            let copy = |how: &str| {
+                let output = Command::new("cp").args([how, "-T"]).args([jars.join("lib"), home.join("lib")]).output();
+                output.expect("cp").status.success()
+            };
+            let copied = if options.jars == Jars::Linked { copy("-as") } else { copy("-al") || copy("-a") };
+            assert!(copied, "{}", jars.display());
         }
         let port = free_port();
         let conf = home.join("conf/neo4j.conf");
