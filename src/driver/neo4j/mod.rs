@@ -161,18 +161,21 @@ impl Neo4jDriver {
         }
     }
 
-    /// Version and edition: of the running server, else as it was last seen running, else of the installed jars.
+    /// Version and edition: of the running server, else of the installed jars, which may have been upgraded since it was seen
+    /// running, else as it was seen then.
     fn server_version(&self, task: &Task) -> Installed {
         if let Some(bolt) = self.bolt()
             && let Ok(installed) = ask_version(&bolt, task)
         {
-            self.seen().server = Some(installed);
-        }
-        if let Some(installed) = &self.seen().server {
-            return installed.clone();
+            self.seen().server = Some(installed.clone());
+            return installed;
         }
         let settings = &self.settings;
-        installation::of(&settings.home, &[&settings.server_command, &settings.admin])
+        let installed = installation::of(&settings.home, &[&settings.server_command, &settings.admin]);
+        if !installed.version.is_empty() {
+            return installed;
+        }
+        self.seen().server.clone().unwrap_or(installed)
     }
 
     /// Version of `neo4j-admin`, asked once of an installation: it costs the start of a JVM, and the agent runs on while
