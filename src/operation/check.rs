@@ -14,6 +14,7 @@ use crate::operation::context::{Context, KeyFile, Target};
 use crate::operation::log_reach::{self, Standing};
 use crate::operation::{records, schedule, status};
 use crate::repository::catalog::Repository;
+use std::collections::BTreeMap;
 
 /// No fresh backup for this long is a finding, whatever the schedule says.
 const STALE_AFTER_S: i64 = 26 * 3600;
@@ -30,6 +31,7 @@ pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<
         Some(name) => vec![context.target(name)?],
         None => context.targets.values().collect(),
     };
+    let mut denied: BTreeMap<&str, bool> = BTreeMap::new();
     for target in targets {
         task.check()?;
         let mut add = |finding| findings.push(TargetFinding { target: Some(target.name.clone()), finding });
@@ -47,7 +49,8 @@ pub fn run(context: &Context, only: Option<&TargetName>, task: &Task) -> Result<
             Err(error) => add(of_error("passphrase", &error)),
         }
         for name in &target.repositories {
-            repository(context, target, name, &mut add);
+            let denied = *denied.entry(name).or_insert_with(|| lacks_rights(context, name, &mut add));
+            repository(context, target, (name, denied), &mut add);
         }
         freshness(context, target, task, &mut add)?;
     }
@@ -129,7 +132,18 @@ fn beside_the_backups(target: &Target, repository: &Repository, add: &mut dyn Fn
     }
 }
 
-fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMut(Finding)) {
+/// Whether something is not allowed in a repository, each of which is a finding. What else goes wrong shows when it is opened.
+fn lacks_rights(context: &Context, name: &str, add: &mut dyn FnMut(Finding)) -> bool {
+    let refusals = context.missing_rights(name);
+    let denied = !refusals.is_empty();
+    for refusal in refusals {
+        add(of_error("repository-rights", &refusal.context(format!("repository {name}"))));
+    }
+    denied
+}
+
+/// A repository, and whether it is told already that something is not allowed there.
+fn repository(context: &Context, target: &Target, (name, denied): (&str, bool), add: &mut dyn FnMut(Finding)) {
     match context.repository(target, name) {
         Ok(repository) => {
             if let Err(error) = repository.owner(&context.environment, &target.name) {
@@ -158,6 +172,7 @@ fn repository(context: &Context, target: &Target, name: &str, add: &mut dyn FnMu
             text: format!("repository {name}: {}", error.message()),
             fix: format!("neo4j-backupctl backup {}", target.name),
         }),
+        Err(error) if denied && error.code() == Code::StorageDenied => {}
         Err(error) => add(of_error("repository", &error.context(format!("repository {name}")))),
     }
 }

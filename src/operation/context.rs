@@ -225,6 +225,12 @@ impl Context {
         }
     }
 
+    /// Refusals for the rights that lack in the place of a repository, whether or not it is one already.
+    pub fn missing_rights(&self, name: &str) -> Vec<Error> {
+        let store = self.place(name).and_then(|place| (place.open)(false));
+        store.map_or(Vec::new(), |store| store.missing_rights())
+    }
+
     /// Opens one of a target's repositories to write; the first use makes it. Errors: as [`Context::repository`].
     pub fn repository_to_write(&self, target: &Target, name: &str) -> Result<Repository> {
         if let Err(error) = self.repository(target, name) {

@@ -150,6 +150,10 @@ impl Store for RecordStore {
         self.inner.presign(key, lifetime)
     }
 
+    fn missing_rights(&self) -> Vec<Error> {
+        self.inner.missing_rights()
+    }
+
     fn space(&self) -> Result<Option<Space>> {
         self.called("space".to_owned())?;
         self.inner.space()

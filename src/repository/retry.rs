@@ -6,10 +6,10 @@
 
 use super::store::{ObjectFacts, ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
-use crate::base::Result;
 use crate::base::retry::RetryPolicy;
 use crate::base::space::Space;
 use crate::base::task::Task;
+use crate::base::{Error, Result};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,6 +88,10 @@ impl Store for RetryStore {
 
     fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
         self.inner.presign(key, lifetime)
+    }
+
+    fn missing_rights(&self) -> Vec<Error> {
+        self.inner.missing_rights()
     }
 
     fn space(&self) -> Result<Option<Space>> {

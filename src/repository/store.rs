@@ -7,8 +7,8 @@
 //! - listing is in the order of keys and shows no unfinished object.
 
 use crate::artifact::object_key::ObjectKey;
-use crate::base::Result;
 use crate::base::space::Space;
+use crate::base::{Error, Result};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -74,6 +74,12 @@ pub trait Store: Send + Sync {
     /// asked of the store: whether the object is there, and may be read, shows when it is fetched.
     fn presign(&self, _key: &ObjectKey, _lifetime: Duration) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    /// Tries one by one what backups and restores must be allowed to do here, and leaves nothing behind: a refusal for each right
+    /// that lacks, which its hint names. Empty where there are no such rights. Deleting is not tried.
+    fn missing_rights(&self) -> Vec<Error> {
+        Vec::new()
     }
 
     /// The filesystem's space; `None` where there is no such limit.

@@ -77,6 +77,33 @@ fn bases_go_with_their_copies() {
 }
 
 #[test]
+fn what_is_done_is_numbered_and_what_is_found_is_not() {
+    let (_keep, ledger) = ledger();
+    let end =
+        |transaction| ends::LogEnd { chain: chain(1), transaction, covered_until: Timestamp::UNIX_EPOCH, number: 99 };
+    let mut base = signed("graph-20261119T020000Z-base", 1);
+    base.manifest.position = Some(LogPosition { lineage: "1".to_owned(), ..LogPosition::ending_at(5, mark(7)) });
+    let numbers = || {
+        let bases = ledger.log_bases(&target()).expect("bases").into_iter().map(|base| base.number);
+        let ends = ledger.log_ends(&target()).expect("ends").into_iter().map(|end| end.number);
+        (bases.collect::<Vec<_>>(), ends.collect::<Vec<_>>())
+    };
+    ledger.record_backup(&base, "main").expect("record");
+    assert_eq!(numbers(), (vec![0], vec![]));
+    ledger.number_base(&target(), &base.manifest.id, "main").expect("number");
+    ledger.record_log_end(&target(), &end(8)).expect("record");
+    assert_eq!(numbers(), (vec![1], vec![2]));
+    // A rescan finds what is known, and a run that is known to have been keeps its number only if it is not replaced.
+    ledger.record_backup(&base, "main").expect("record again");
+    ledger.replace_copies("main", &[base.clone()]).expect("rescan");
+    assert_eq!(numbers(), (vec![1], vec![2]));
+    ledger.record_found_log_end(&target(), &end(9)).expect("found");
+    assert_eq!(numbers(), (vec![1], vec![0]));
+    ledger.record_log_end(&target(), &end(9)).expect("record");
+    assert_eq!(numbers(), (vec![1], vec![2]), "the next one that is free");
+}
+
+#[test]
 fn the_end_of_a_chain_is_found_by_its_index() {
     let (_keep, ledger) = ledger();
     let plan: Vec<String> = ledger

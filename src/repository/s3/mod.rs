@@ -19,14 +19,15 @@ mod journal;
 mod listing;
 mod presign;
 mod reader;
+mod rights;
 mod sweep;
 mod upload;
 mod writer;
 
 use super::store::{ObjectFacts, ObjectInfo, ObjectWriter, Store};
 use crate::artifact::object_key::ObjectKey;
-use crate::base::Result;
 use crate::base::space::Space;
+use crate::base::{Error, Result};
 use client::{Bucket, Patience};
 use journal::Journal;
 use std::io::Read;
@@ -148,6 +149,10 @@ impl Store for S3Store {
 
     fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
         presign::address(&self.bucket, key, lifetime).map(Some)
+    }
+
+    fn missing_rights(&self) -> Vec<Error> {
+        rights::missing(&self.bucket, &self.journal)
     }
 
     fn space(&self) -> Result<Option<Space>> {

@@ -34,7 +34,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn new(hostname: &str, said: &ObjectFacts) -> Result<Self> {
+    pub(super) fn new(hostname: &str, said: &ObjectFacts) -> Result<Self> {
         let mut chance = [0u8; TOKEN_BYTES];
         openssl::rand::rand_bytes(&mut chance)
             .map_err(|cause| Error::new(Code::Internal, format!("drawing a writer's token: {cause}")))?;

@@ -227,6 +227,27 @@ fn the_line_is_long_and_narrow() {
     bench.play("a long and narrow line", Ending::Backup, |_| move |_: &Asked| Fault::Slow(wait, rate));
 }
 
+// req: A6
+#[test]
+fn check_names_each_right_that_lacks() {
+    let Some(bench) = bench(0) else { return };
+    let findings = |denied: fn(&Asked) -> bool| {
+        bench.proxy.decide(move |asked| if denied(asked) { Fault::Answer(403, "AccessDenied") } else { Fault::None });
+        let output = bench.run(&["check"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = said.lines().filter(|line| line.contains("[repository-rights]")).count();
+        (lines, said)
+    };
+    assert!(bench.run(&["backup", "sim"]).status.success());
+    let (lines, said) = findings(|_| false);
+    assert_eq!(lines, 0, "{said}");
+    assert_eq!(bench.server.unfinished(), 0);
+    let (lines, said) = findings(|asked| asked.method == "POST" || asked.method == "DELETE");
+    assert!(lines == 1 && said.contains("s3:AbortMultipartUpload"), "{said}");
+    let (lines, said) = findings(|asked| asked.method == "POST" || asked.path.contains("list-type=2"));
+    assert!(lines == 2 && said.contains("s3:PutObject") && said.contains("s3:ListBucket "), "{said}");
+}
+
 #[test]
 fn the_credentials_expire_half_way() {
     let Some(bench) = bench(NOISE) else { return };

@@ -1,6 +1,6 @@
 //! Answers that say no, and no answers.
 
-use super::faulty::{Fault, Reply};
+use super::faulty::{Fault, Reply, Request};
 use super::{Bench, IMPATIENT, bench, bench_with, first, key, keys, settings};
 use crate::base::Code;
 use crate::repository::s3::client::Patience;
@@ -132,4 +132,41 @@ fn a_store_that_ignores_sse_is_found_out() {
 fn what_only_looks_survives_lost_connections() {
     let bench = bench(first(2, "HEAD", || Fault::Lost));
     assert_eq!(bench.store.stat(&key("a")).expect("stat"), None);
+}
+
+// req: A6
+#[test]
+fn each_right_that_lacks_is_named_and_the_tries_leave_nothing() {
+    type Is = fn(&Request) -> bool;
+    let tried: [(&str, Is); 5] = [
+        ("s3:ListBucket", |request| request.method == "GET" && request.query.contains("list-type=2")),
+        ("s3:GetObject", |request| request.method == "GET" && request.key == "repository.json"),
+        ("s3:PutObject", |request| request.method == "POST" && request.query.contains("uploads")),
+        ("s3:AbortMultipartUpload", |request| request.method == "DELETE"),
+        ("s3:ListBucketMultipartUploads", |request| request.method == "GET" && request.query.contains("uploads")),
+    ];
+    for denied in 0..=tried.len() {
+        let is_denied = move |request: &Request| tried.get(denied).is_some_and(|(_, is)| is(request));
+        let bench = bench(move |request| match is_denied(request) {
+            true => Fault::Instead(Reply::error(403, "AccessDenied")),
+            false => Fault::None,
+        });
+        let missing = bench.store.missing_rights();
+        let named = |right: &str| missing.iter().any(|error| error.hint().contains(&format!("right {right} ")));
+        for (number, (right, _)) in tried.iter().enumerate() {
+            assert_eq!(named(right), number == denied, "{right}: {missing:?}");
+        }
+        // The record of what was refused goes with the sweeps: a try before that one may have been carried out.
+        for _ in 0..2 {
+            assert!(bench.store.sweep().expect("sweep").is_empty());
+        }
+        let contents = bench.server.contents();
+        assert_eq!((contents.uploads.len(), contents.objects.len(), bench.records()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_store_that_is_away_tells_nothing_of_rights() {
+    let bench = bench(|_| Fault::Instead(Reply::error(503, "SlowDown")));
+    assert!(bench.store.missing_rights().is_empty());
 }
